@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pcr
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// hashAlgorithm is the debug print that nitro-cli has always written; see
+// [Measurements].
+const hashAlgorithm = "Sha384 { ... }"
+
+// Measurements are the registers of an image, in the JSON of AWS's nitro-cli:
+//
+//	{"HashAlgorithm": "Sha384 { ... }", "PCR0": "…", "PCR1": "…", "PCR2": "…", "PCR8": "…"}
+//
+// PCR8 is there for a signed image only. HashAlgorithm is text for people: it is
+// written as nitro-cli writes it and never read.
+type Measurements struct {
+	Set
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (m Measurements) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"HashAlgorithm":%q`, hashAlgorithm)
+	for i, d := range m.All() {
+		fmt.Fprintf(&b, `,"%v":"%v"`, i, d)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. Members that are no register are
+// ignored, as the text of HashAlgorithm is; a register named twice is refused.
+func (m *Measurements) UnmarshalJSON(data []byte) error {
+	set, err := decodeSet(data)
+	if err != nil {
+		return err
+	}
+	*m = Measurements{Set: set}
+	return nil
+}
+
+// ParseMeasurements reads the registers out of any JSON that nitro-cli or this
+// module prints: the output of building, signing or describing an image (an
+// object with a member "Measurements"), or the bare map. A file without a
+// register is refused.
+func ParseMeasurements(data []byte) (Measurements, error) {
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil {
+		return Measurements{}, fmt.Errorf("pcr: measurements: %w", err)
+	}
+	if inner, ok := whole["Measurements"]; ok {
+		data = inner
+	}
+	var m Measurements
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Measurements{}, fmt.Errorf("pcr: measurements: %w", err)
+	}
+	if m.Len() == 0 {
+		return Measurements{}, errors.New("pcr: measurements: no register in the file")
+	}
+	return m, nil
+}
+
+// MarshalJSON writes the set as an object {"PCR0": "…", …} in ascending order.
+func (s Set) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, d := range s.All() {
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `"%v":"%v"`, i, d)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON reads an object {"PCR0": "…", …}. Members that are no register
+// are ignored; a register named twice is refused.
+func (s *Set) UnmarshalJSON(data []byte) error {
+	set, err := decodeSet(data)
+	if err != nil {
+		return err
+	}
+	*s = set
+	return nil
+}
+
+func decodeSet(data []byte) (Set, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return Set{}, errors.New("want a JSON object of registers")
+	}
+	var set Set
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return Set{}, err
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return Set{}, err
+		}
+		index, err := ParseIndex(tok.(string))
+		if err != nil || tok == index.String()[len("PCR"):] {
+			continue
+		}
+		var digest Digest
+		if err := json.Unmarshal(value, &digest); err != nil {
+			return Set{}, fmt.Errorf("%v: %w", index, err)
+		}
+		if _, twice := set.Get(index); twice {
+			return Set{}, fmt.Errorf("%v is there twice", index)
+		}
+		set.Put(index, digest)
+	}
+	return set, nil
+}
