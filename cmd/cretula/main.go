@@ -48,8 +48,8 @@ exactly why a key was not released.`,
 
 		SuggestionsMinimumDistance: 2,
 
-		Args:          noArguments,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return cli.WithHint(cli.Usagef("%v", err), "see '%s --help'", cmd.CommandPath())
