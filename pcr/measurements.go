@@ -103,16 +103,20 @@ func decodeSet(data []byte) (Set, error) {
 		if err != nil {
 			return Set{}, err
 		}
-		var value json.RawMessage
+		var value any
 		if err := dec.Decode(&value); err != nil {
 			return Set{}, err
 		}
 		index, err := ParseIndex(tok.(string))
-		if err != nil || tok == index.String()[len("PCR"):] {
+		if err != nil || tok != index.String() {
 			continue
 		}
-		var digest Digest
-		if err := json.Unmarshal(value, &digest); err != nil {
+		text, ok := value.(string)
+		if !ok {
+			return Set{}, fmt.Errorf("%v is no string", index)
+		}
+		digest, err := ParseDigest(text)
+		if err != nil {
 			return Set{}, fmt.Errorf("%v: %w", index, err)
 		}
 		if _, twice := set.Get(index); twice {
