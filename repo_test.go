@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cretula has no code, only the tests that look at the repository as a
+// whole: who may import whom, and the rules that a line can check.
+package cretula
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cretula/cretula/"
+
+var root = os.DirFS(".")
+
+// lattice says, for each package, which packages of this module its non-test
+// code may import. It is explained in docs/architecture.md; to make a build
+// pass is no reason to change it.
+const lattice = `
+reason:
+pcr:
+cms: reason
+attestation: pcr reason
+attestation/issuer: attestation pcr
+nsm: pcr reason
+nsm/softnsm: nsm attestation attestation/issuer pcr
+nsm/nsmtest: nsm attestation pcr
+eif: pcr reason
+eif/eifbuild: eif pcr reason
+launch: eif eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
+policy: reason
+policy/explain: policy
+policy/generate: policy pcr
+kms/kmsapi:
+kms/keystore:
+kms/keystore/bolt: kms/keystore internal/durable
+kms/keystore/keystoretest: kms/keystore
+kms/rootkey: internal/durable
+kms/ledger: kms/keystore kms/rootkey
+kms/audit: internal/durable
+kms: kms/kmsapi kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
+kms/kmsserver: kms kms/kmsapi internal/sigv4
+enclave: nsm cms
+internal/cli: reason
+internal/need:
+internal/sigv4:
+internal/durable:
+internal/durable/crashtest: internal/need
+internal/adminsock: internal/durable
+`
+
+// forbidden lists what a package must not import from outside the module.
+var forbidden = map[string][]string{
+	"attestation": {"net", "net/http", "os", "io/fs", "log", "log/slog", "path/filepath"},
+	"policy":      {"net/http", "os", "log", "log/slog"},
+	"cms":         {"net", "os", "log", "log/slog"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Name       string
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Name", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p goPackage
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d packages found", len(all))
+	}
+	return all
+}
+
+func TestImportLattice(t *testing.T) {
+	allowed := map[string][]string{}
+	for line := range strings.Lines(strings.TrimSpace(lattice)) {
+		name, rest, ok := strings.Cut(line, ":")
+		if !ok {
+			t.Fatalf("lattice: no colon in %q", line)
+		}
+		allowed[name] = strings.Fields(rest)
+	}
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		name, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours || strings.HasPrefix(name, "cmd/") {
+			continue
+		}
+		seen[name] = true
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("package %s is not in the lattice", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if inner, ours := strings.CutPrefix(imported, module); ours && !slices.Contains(may, inner) {
+				t.Errorf("%s must not import %s", name, inner)
+			}
+			if slices.Contains(forbidden[name], imported) {
+				t.Errorf("%s must not import %s", name, imported)
+			}
+		}
+	}
+	for name := range allowed {
+		if !seen[name] {
+			t.Errorf("the lattice has %s, the module has not", name)
+		}
+	}
+}
+
+// eachFile calls f for every file of the repository that git would track.
+func eachFile(t *testing.T, f func(path string)) {
+	t.Helper()
+	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard").Output()
+	if err != nil {
+		t.Skip("no git checkout")
+	}
+	files := 0
+	for scan := bufio.NewScanner(bytes.NewReader(out)); scan.Scan(); files++ {
+		f(scan.Text())
+	}
+	if files < 20 {
+		t.Fatalf("only %d files found", files)
+	}
+}
+
+func TestSourceFiles(t *testing.T) {
+	const spdx = "// SPDX-License-Identifier: Apache-2.0\n"
+	eachFile(t, func(path string) {
+		if filepath.Ext(path) != ".go" {
+			return
+		}
+		data, err := fs.ReadFile(root, path)
+		if err != nil {
+			return // removed but not yet committed
+		}
+		if !bytes.HasPrefix(data, []byte(spdx)) {
+			t.Errorf("%s: the first line is not %q", path, strings.TrimSpace(spdx))
+		}
+		if lines := bytes.Count(data, []byte("\n")); lines > 700 {
+			t.Errorf("%s has %d lines, more than 700", path, lines)
+		}
+	})
+}
+
+func TestOnePackageComment(t *testing.T) {
+	comments := map[string]int{}
+	eachFile(t, func(path string) {
+		if filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		data, err := fs.ReadFile(root, path)
+		if err != nil {
+			return
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, data, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		n := 0
+		if file.Doc != nil {
+			n = 1
+		}
+		comments[filepath.Dir(path)] += n
+	})
+	for dir, n := range comments {
+		if n != 1 {
+			t.Errorf("%s has %d package comments, want one", dir, n)
+		}
+	}
+}
