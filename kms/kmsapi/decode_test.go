@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kmsapi
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestDecode(t *testing.T) {
+	in, err := Decode[DecryptInput]([]byte(` { "KeyId" : "a\/bé😀" , "CiphertextBlob":"AQID",
+		"EncryptionContext":{"a":"1","":""}, "GrantTokens":["x","y"], "DryRun":true, "Unknown":{"a":[1,-2.5e3,null,{"b":false}]},
+		"Recipient":{"KeyEncryptionAlgorithm":"RSAES_OAEP_SHA_256","AttestationDocument":"\/\/8="},"EncryptionAlgorithm":null}
+		`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &DecryptInput{
+		KeyId:             new("a/bé😀"),
+		CiphertextBlob:    []byte{1, 2, 3},
+		EncryptionContext: map[string]string{"a": "1", "": ""},
+		GrantTokens:       []string{"x", "y"},
+		DryRun:            new(true),
+		Recipient:         &RecipientInfo{KeyEncryptionAlgorithm: new(RSAESOAEPSHA256), AttestationDocument: []byte{0xff, 0xff}},
+	}
+	if !reflect.DeepEqual(in, want) {
+		t.Errorf("got %+v, want %+v", in, want)
+	}
+}
+
+// A reader that folds case would see a Recipient where AWS sees none, or the
+// other way round.
+func TestDecodeMatchesNamesExactly(t *testing.T) {
+	in, err := Decode[DecryptInput]([]byte(`{"recipient":{},"keyid":"x","KEYID":"y","KeyID":"z","CiphertextBLOB":"!"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(in, &DecryptInput{}) {
+		t.Errorf("got %+v, want nothing", in)
+	}
+}
+
+func TestDecodePresence(t *testing.T) {
+	for body, want := range map[string]*DecryptInput{
+		`{}`:                       {},
+		`{"Recipient":null}`:       {},
+		`{"Recipient":{}}`:         {Recipient: &RecipientInfo{}},
+		`{"CiphertextBlob":""}`:    {CiphertextBlob: []byte{}},
+		`{"KeyId":""}`:             {KeyId: new("")},
+		`{"GrantTokens":[]}`:       {GrantTokens: []string{}},
+		`{"EncryptionContext":{}}`: {EncryptionContext: map[string]string{}},
+		`{"DryRun":false}`:         {DryRun: new(false)},
+	} {
+		in, err := Decode[DecryptInput]([]byte(body))
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			continue
+		}
+		if !reflect.DeepEqual(in, want) {
+			t.Errorf("%s: got %+v, want %+v", body, in, want)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, body := range map[string]string{
+		"nothing":               ``,
+		"white space":           `  `,
+		"an array":              `[]`,
+		"a string":              `"x"`,
+		"null":                  `null`,
+		"cut":                   `{"KeyId":"x"`,
+		"cut in a name":         `{"Key`,
+		"cut after a name":      `{"KeyId"`,
+		"cut after a colon":     `{"KeyId":`,
+		"cut in an escape":      `{"KeyId":"\`,
+		"cut in a unicode":      `{"KeyId":"\u12"}`,
+		"trailing comma":        `{"KeyId":"x",}`,
+		"trailing bytes":        `{} {}`,
+		"trailing NUL":          "{}\x00",
+		"a comment":             `{/**/}`,
+		"single quotes":         `{'KeyId':'x'}`,
+		"no quotes":             `{KeyId:"x"}`,
+		"repeated":              `{"KeyId":"x","KeyId":"y"}`,
+		"repeated by escape":    `{"KeyId":"x","KeyI\u0064":"y"}`,
+		"repeated unknown":      `{"A":1,"A":1}`,
+		"repeated in context":   `{"EncryptionContext":{"a":"1","a":"2"}}`,
+		"number for string":     `{"KeyId":1}`,
+		"bool for string":       `{"KeyId":true}`,
+		"list for string":       `{"KeyId":["x"]}`,
+		"object for string":     `{"KeyId":{}}`,
+		"string for bool":       `{"DryRun":"true"}`,
+		"number for bool":       `{"DryRun":1}`,
+		"string for list":       `{"GrantTokens":"x"}`,
+		"null in list":          `{"GrantTokens":[null]}`,
+		"list for map":          `{"EncryptionContext":[]}`,
+		"number in map":         `{"EncryptionContext":{"a":1}}`,
+		"null in map":           `{"EncryptionContext":{"a":null}}`,
+		"string for structure":  `{"Recipient":"x"}`,
+		"list for structure":    `{"Recipient":[]}`,
+		"number for blob":       `{"CiphertextBlob":1}`,
+		"bad base64":            `{"CiphertextBlob":"A*=="}`,
+		"base64 unpadded":       `{"CiphertextBlob":"AQ"}`,
+		"base64 url":            `{"CiphertextBlob":"__8="}`,
+		"base64 loose bits":     `{"CiphertextBlob":"AR=="}`,
+		"base64 line break":     `{"CiphertextBlob":"AQ\nID"}`,
+		"base64 with escape":    `{"CiphertextBlob":"A\q=="}`,
+		"control character":     "{\"KeyId\":\"a\nb\"}",
+		"not UTF-8":             "{\"KeyId\":\"\xff\"}",
+		"not UTF-8 unknown":     "{\"A\":\"\xff\"}",
+		"lone high surrogate":   `{"KeyId":"\ud800"}`,
+		"lone low surrogate":    `{"KeyId":"\udc00"}`,
+		"two high surrogates":   `{"KeyId":"\ud800\ud800"}`,
+		"high then letter":      `{"KeyId":"\ud800x"}`,
+		"leading zero":          `{"A":01}`,
+		"hex number":            `{"A":0x1}`,
+		"NaN":                   `{"A":NaN}`,
+		"plus":                  `{"A":+1}`,
+		"bare word":             `{"A":nul}`,
+		"long word":             `{"A":nullx}`,
+		"deep arrays":           `{"A":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
+		"deep objects":          strings.Repeat(`{"A":`, 1000) + `1` + strings.Repeat("}", 1000),
+		"very deep, cut":        strings.Repeat(`[`, 1<<19),
+		"very deep objects cut": strings.Repeat(`{"A":`, 1<<17),
+		"byte order mark":       "\ufeff{}",
+	} {
+		in, err := Decode[DecryptInput]([]byte(body))
+		e, ok := errors.AsType[*Error](err)
+		if !ok || e.Code != Serialization {
+			t.Errorf("%s: got %v, want a SerializationException", name, err)
+		}
+		if in != nil {
+			t.Errorf("%s: a result beside an error", name)
+		}
+	}
+}
+
+func TestDecodeIntegers(t *testing.T) {
+	for number, ok := range map[string]bool{
+		"1": true, "-1": true, "2147483647": true, "-2147483648": true, "0": true,
+		"2147483648": false, "1.5": false, "1e2": false, "1.0": false, `"1"`: false, "-": false, "true": false,
+		"99999999999999999999999999": false,
+	} {
+		in, err := Decode[GenerateRandomInput]([]byte(`{"NumberOfBytes":` + number + `}`))
+		if (err == nil) != ok {
+			t.Errorf("%s: got %v", number, err)
+		}
+		if ok && in.NumberOfBytes == nil {
+			t.Errorf("%s: absent", number)
+		}
+	}
+}
+
+func TestDepthLimit(t *testing.T) {
+	nest := func(n int) []byte {
+		return []byte(`{"A":` + strings.Repeat("[", n-1) + strings.Repeat("]", n-1) + `}`)
+	}
+	if _, err := Decode[ListKeysInput](nest(maxDepth)); err != nil {
+		t.Errorf("%d levels: %v", maxDepth, err)
+	}
+	if _, err := Decode[ListKeysInput](nest(maxDepth + 1)); err == nil {
+		t.Errorf("%d levels: no error", maxDepth+1)
+	}
+}
+
+// Decoding must not cost more memory than a small multiple of the body.
+func TestDecodeAllocation(t *testing.T) {
+	body := []byte(`{"A":[` + strings.Repeat("1,", 1<<18) + `1]}`)
+	result := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := Decode[ListKeysInput](body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	if got, limit := result.AllocedBytesPerOp(), int64(4*len(body)); got > limit {
+		t.Errorf("%d bytes allocated, limit %d", got, limit)
+	}
+}
+
+var decoders = map[string]func([]byte) (any, error){
+	"CreateKey":       generic[CreateKeyInput],
+	"DescribeKey":     generic[DescribeKeyInput],
+	"ListKeys":        generic[ListKeysInput],
+	"GetKeyPolicy":    generic[GetKeyPolicyInput],
+	"PutKeyPolicy":    generic[PutKeyPolicyInput],
+	"Encrypt":         generic[EncryptInput],
+	"Decrypt":         generic[DecryptInput],
+	"GenerateDataKey": generic[GenerateDataKeyInput],
+	"GenerateRandom":  generic[GenerateRandomInput],
+}
+
+func generic[I any](body []byte) (any, error) {
+	in, err := Decode[I](body)
+	if in == nil {
+		return nil, err
+	}
+	return in, err
+}
+
+func TestEveryBuiltOperationIsFuzzed(t *testing.T) {
+	for _, op := range Operations() {
+		if _, ok := decoders[op.Name]; ok != op.Built() {
+			t.Errorf("%s: decoder %v, built %v", op.Name, ok, op.Built())
+		}
+	}
+}
+
+// FuzzDecode: no panic, no result beside an error, everything that is accepted
+// is JSON, and what was read is written and read again as the same.
+func FuzzDecode(f *testing.F) {
+	seeds := []string{
+		`{}`, `{"KeyId":"x","Plaintext":"AQID","EncryptionContext":{"a":"b"}}`, `{"NumberOfBytes":12}`,
+		`{"Recipient":{"KeyEncryptionAlgorithm":"RSAES_OAEP_SHA_256","AttestationDocument":"AQID"},"NumberOfBytes":-1}`,
+		`{"Tags":[{"TagKey":"a","TagValue":"b"},{}],"Policy":"{}","MultiRegion":false}`, `{"Limit":1000,"Marker":"\u0041\ud83d\ude00"}`,
+		`{"A":[1,2.5,-3e+4,true,false,null,"x",{"B":[]}],"A ":{}}`, `{"GrantTokens":["a"],"DryRun":true,"DryRunModifiers":["IGNORE_CIPHERTEXT"]}`,
+	}
+	if len(seeds) == 0 || len(decoders) == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, s := range seeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for name, decode := range decoders {
+			in, err := decode(body)
+			if err != nil {
+				if in != nil {
+					t.Fatalf("%s: a result beside an error", name)
+				}
+				continue
+			}
+			if !json.Valid(body) {
+				t.Fatalf("%s: accepted what is no JSON", name)
+			}
+			_ = Validate(in)
+			written, err := json.Marshal(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := decode(written)
+			if err != nil {
+				t.Fatalf("%s: own output refused: %v", name, err)
+			}
+			rewritten, err := json.Marshal(again)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(rewritten) != string(written) {
+				t.Fatalf("%s: %s became %s", name, written, rewritten)
+			}
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	body := []byte(`{"CiphertextBlob":"` + strings.Repeat("AQID", 64) + `","EncryptionContext":{"a":"1","b":"2"},"KeyId":"arn:aws:kms:us-east-1:000000000000:key/x"}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode[DecryptInput](body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
