@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package eif
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/binary"
+	"hash"
+	"hash/crc32"
+	"sync/atomic"
+
+	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/reason"
+)
+
+// Measure reads the whole file once, in little memory, and returns PCR0, PCR1,
+// PCR2 and, if the image is signed, PCR8: what the platform puts into these
+// registers (AWS Nitro Enclaves User Guide, "Where to get an enclave's
+// measurements"). A file whose checksum is wrong is refused with
+// [reason.Mismatch]. The signature is not verified: see [Signature.Verify].
+//
+// PCR0 does not pin where one section ends and the next begins. Whoever compares
+// measurements should compare PCR0, PCR1 and PCR2.
+func (im *Image) Measure(ctx context.Context) (pcr.Measurements, error) {
+	p := newPipeline()
+	crcHeader(p.side.crc, &im.rawHeader)
+	err := im.feed(ctx, p)
+	m := p.finish()
+	if err != nil {
+		return pcr.Measurements{}, err
+	}
+	if got := p.side.crc.Sum32(); got != im.Header.CRC32 {
+		return pcr.Measurements{}, reason.New(reason.Mismatch, "eif.crc",
+			"offset %d: the checksum in the header is %08x, that of the content %08x", offCRC, im.Header.CRC32, got)
+	}
+	if im.signature != nil {
+		m.Put(8, im.signature.PCR8())
+	}
+	return m, nil
+}
+
+// crcHeader sums the header without the field for the checksum itself, which is
+// its end.
+func crcHeader(crc hash.Hash32, header *[HeaderSize]byte) { crc.Write(header[:offCRC]) }
+
+// feed runs the file's sections through the pipeline.
+func (im *Image) feed(ctx context.Context, p *pipeline) error {
+	for i, s := range im.Sections {
+		b := p.buffer()
+		b.data = b.data[:SectionHeaderSize]
+		if err := readAt(im.r, b.data, s.Offset); err != nil {
+			return err
+		}
+		if !headerMatches(b.data, im.Sections[i]) {
+			return reason.New(reason.Malformed, "eif.changed", "offset %d: the file changed while it was read", s.Offset)
+		}
+		p.section(s.Type)
+		p.unmeasured(b)
+		for pos := int64(0); pos < s.Size; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			b := p.buffer()
+			b.data = b.data[:min(s.Size-pos, bufferSize)]
+			if err := readAt(im.r, b.data, s.DataOffset()+pos); err != nil {
+				return err
+			}
+			pos += int64(len(b.data))
+			p.content(b)
+		}
+	}
+	return nil
+}
+
+func headerMatches(h []byte, s Section) bool {
+	return SectionType(binary.BigEndian.Uint16(h)) == s.Type && binary.BigEndian.Uint64(h[4:]) == uint64(s.Size)
+}
+
+const (
+	bufferSize  = 128 << 10
+	bufferCount = 6
+)
+
+// A buffer goes to both workers of a pipeline and then back to the free ones.
+type buffer struct {
+	data []byte
+	// section is the type of the section the data belong to, 0 for bytes that
+	// only the checksum covers.
+	section SectionType
+	ramdisk int // 1 for the first
+	readers atomic.Int32
+}
+
+// A pipeline computes the measurements of one image from its content in file
+// order. Every measured byte belongs to PCR0 and to one of PCR1 and PCR2, but
+// PCR1 is fed the same as PCR0 up to the second ramdisk, so its state is copied
+// there and only PCR2 needs a pass of its own. That one runs, with the checksum,
+// beside PCR0's.
+type pipeline struct {
+	free   chan *buffer
+	toMain chan *buffer
+	toSide chan *buffer
+	done   chan struct{}
+	main   mainHashes
+	side   sideHashes
+	// What the next content belongs to.
+	current SectionType
+	ramdisk int
+}
+
+func newPipeline() *pipeline {
+	p := &pipeline{
+		free:   make(chan *buffer, bufferCount),
+		toMain: make(chan *buffer, bufferCount),
+		toSide: make(chan *buffer, bufferCount),
+		done:   make(chan struct{}),
+		main:   mainHashes{pcr0: sha512.New384()},
+		side:   sideHashes{pcr2: sha512.New384(), crc: crc32.NewIEEE()},
+	}
+	for range bufferCount {
+		p.free <- &buffer{data: make([]byte, bufferSize)}
+	}
+	return p
+}
+
+// start is called with the first buffer, so that the owner may use the hashes
+// before.
+func (p *pipeline) start() {
+	if p.current != 0 {
+		return
+	}
+	worker := func(in chan *buffer, use func(*buffer)) {
+		for b := range in {
+			use(b)
+			if b.readers.Add(-1) == 0 {
+				b.data = b.data[:cap(b.data)]
+				p.free <- b
+			}
+		}
+		p.done <- struct{}{}
+	}
+	go worker(p.toMain, p.main.add)
+	go worker(p.toSide, p.side.add)
+}
+
+// buffer returns a free buffer of full length.
+func (p *pipeline) buffer() *buffer { return <-p.free }
+
+// section tells to which section the content that follows belongs.
+func (p *pipeline) section(t SectionType) {
+	p.start()
+	p.current = t
+	if t == Ramdisk {
+		p.ramdisk++
+	}
+}
+
+// content takes data of the current section.
+func (p *pipeline) content(b *buffer) {
+	b.section, b.ramdisk = p.current, p.ramdisk
+	p.send(b)
+}
+
+// unmeasured takes bytes that only the checksum covers.
+func (p *pipeline) unmeasured(b *buffer) {
+	b.section = 0
+	p.send(b)
+}
+
+func (p *pipeline) send(b *buffer) {
+	b.readers.Store(2)
+	p.toMain <- b
+	p.toSide <- b
+}
+
+// finish waits for the workers and returns PCR0, PCR1 and PCR2.
+func (p *pipeline) finish() pcr.Measurements {
+	if p.current != 0 {
+		close(p.toMain)
+		close(p.toSide)
+		<-p.done
+		<-p.done
+	}
+	var m pcr.Measurements
+	put := func(i pcr.Index, h hash.Hash) { m.Put(i, pcr.Measured(pcr.Digest(h.Sum(nil)))) }
+	put(0, p.main.pcr0)
+	put(1, p.main.first())
+	put(2, p.side.pcr2)
+	return m
+}
+
+type mainHashes struct {
+	pcr0 hash.Hash
+	// pcr1 is nil as long as it would be the same as pcr0.
+	pcr1 hash.Hash
+}
+
+func (h *mainHashes) first() hash.Hash {
+	if h.pcr1 != nil {
+		return h.pcr1
+	}
+	return h.pcr0
+}
+
+func (h *mainHashes) add(b *buffer) {
+	if !b.section.measured() {
+		return
+	}
+	if b.section == Ramdisk && b.ramdisk > 1 {
+		if h.pcr1 == nil {
+			h.pcr1 = clone(h.pcr0)
+		}
+	} else if h.pcr1 != nil {
+		h.pcr1.Write(b.data)
+	}
+	h.pcr0.Write(b.data)
+}
+
+// clone copies a hash's state. SHA-512's implementation always can.
+func clone(h hash.Hash) hash.Hash {
+	c, err := h.(hash.Cloner).Clone()
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+type sideHashes struct {
+	pcr2 hash.Hash
+	crc  hash.Hash32
+}
+
+func (h *sideHashes) add(b *buffer) {
+	h.crc.Write(b.data)
+	if b.section == Ramdisk && b.ramdisk > 1 {
+		h.pcr2.Write(b.data)
+	}
+}
