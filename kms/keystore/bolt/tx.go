@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cretula/cretula/kms/keystore"
+	"go.etcd.io/bbolt"
+)
+
+// tablePrefix begins the name of each bucket that is a table.
+const tablePrefix = "t:"
+
+func bucketOf(table string) []byte { return []byte(tablePrefix + table) }
+
+func tableOf(bucket []byte) (string, bool) {
+	return strings.CutPrefix(string(bucket), tablePrefix)
+}
+
+// rowHeader is the length of the version and of the MAC's length.
+const rowHeader = 9
+
+func encodeRow(r keystore.Row) []byte {
+	value := make([]byte, 0, rowHeader+len(r.MAC)+len(r.Content))
+	value = binary.BigEndian.AppendUint64(value, r.Version)
+	value = append(value, byte(len(r.MAC)))
+	value = append(value, r.MAC...)
+	return append(value, r.Content...)
+}
+
+// decodeRow reads a row; its slices are copies.
+func decodeRow(table, id string, value []byte) (keystore.Row, error) {
+	if len(value) < rowHeader || len(value)-rowHeader < int(value[8]) {
+		return keystore.Row{}, fmt.Errorf("%w: row %q is cut off", keystore.ErrDamaged, id)
+	}
+	value = bytes.Clone(value)
+	macEnd := rowHeader + int(value[8])
+	return keystore.Row{
+		Table:   table,
+		ID:      id,
+		Version: binary.BigEndian.Uint64(value),
+		MAC:     value[rowHeader:macEnd:macEnd],
+		Content: value[macEnd:],
+	}, nil
+}
+
+// tx implements [keystore.Tx].
+type tx struct {
+	ctx      context.Context
+	tx       *bbolt.Tx
+	writable bool
+	// busy is set while Scan calls its function, done when the transaction
+	// has ended.
+	busy, done bool
+}
+
+func (t *tx) end() { t.done = true }
+
+// do runs one operation on the open transaction.
+func (t *tx) do(write bool, f func() error) error {
+	switch {
+	case t.done || t.busy:
+		return keystore.ErrTxDone
+	case write && !t.writable:
+		return keystore.ErrReadOnly
+	}
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
+	return guard(f)
+}
+
+// Get implements [keystore.Tx].
+func (t *tx) Get(table, id string) (row keystore.Row, err error) {
+	if err := keystore.CheckName(table, id); err != nil {
+		return keystore.Row{}, err
+	}
+	err = t.do(false, func() error {
+		bucket := t.tx.Bucket(bucketOf(table))
+		if bucket == nil {
+			return keystore.ErrNotFound
+		}
+		value := bucket.Get([]byte(id))
+		if value == nil {
+			return keystore.ErrNotFound
+		}
+		row, err = decodeRow(table, id, value)
+		return err
+	})
+	return row, err
+}
+
+// Put implements [keystore.Tx].
+func (t *tx) Put(row keystore.Row) error {
+	if err := row.Check(); err != nil {
+		return err
+	}
+	return t.do(true, func() error {
+		bucket, err := t.tx.CreateBucketIfNotExists(bucketOf(row.Table))
+		if err != nil {
+			return err
+		}
+		return bucket.Put([]byte(row.ID), encodeRow(row))
+	})
+}
+
+// Delete implements [keystore.Tx].
+func (t *tx) Delete(table, id string) error {
+	if err := keystore.CheckName(table, id); err != nil {
+		return err
+	}
+	return t.do(true, func() error {
+		bucket := t.tx.Bucket(bucketOf(table))
+		if bucket == nil || bucket.Get([]byte(id)) == nil {
+			return keystore.ErrNotFound
+		}
+		if err := bucket.Delete([]byte(id)); err != nil {
+			return err
+		}
+		if first, _ := bucket.Cursor().First(); first == nil {
+			return t.tx.DeleteBucket(bucketOf(table))
+		}
+		return nil
+	})
+}
+
+// Scan implements [keystore.Tx].
+func (t *tx) Scan(table, prefix string, yield func(keystore.Row) bool) error {
+	if err := keystore.CheckTable(table); err != nil {
+		return err
+	}
+	var cursor *bbolt.Cursor
+	var row keystore.Row
+	seek := []byte(prefix)
+	// Each step is guarded by itself, so that a panic of yield stays one.
+	step := func() error {
+		if cursor == nil {
+			bucket := t.tx.Bucket(bucketOf(table))
+			if bucket == nil {
+				return keystore.ErrNotFound
+			}
+			cursor = bucket.Cursor()
+		}
+		id, value := cursor.Seek(seek)
+		if id == nil || !strings.HasPrefix(string(id), prefix) {
+			return keystore.ErrNotFound
+		}
+		// The next id in byte order begins with this one and a zero byte.
+		seek = append(append(seek[:0], id...), 0)
+		var err error
+		row, err = decodeRow(table, string(id), value)
+		return err
+	}
+	for {
+		switch err := t.do(false, step); {
+		case errors.Is(err, keystore.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		if !t.yield(yield, row) {
+			return nil
+		}
+	}
+}
+
+func (t *tx) yield(f func(keystore.Row) bool, row keystore.Row) bool {
+	t.busy = true
+	defer func() { t.busy = false }()
+	return f(row)
+}
+
+// Tables implements [keystore.Tx].
+func (t *tx) Tables() (tables []string, err error) {
+	err = t.do(false, func() error {
+		return t.tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
+			table, ok := tableOf(name)
+			if !ok {
+				return nil
+			}
+			if first, _ := bucket.Cursor().First(); first != nil {
+				tables = append(tables, table)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tables, nil
+}
+
