@@ -66,11 +66,17 @@ func (d MetadataDescription) MarshalJSON() ([]byte, error) {
 		{"BuildToolVersion", quote(build.BuildToolVersion)},
 		{"OperatingSystem", quote(build.OperatingSystem)},
 		{"KernelVersion", quote(build.KernelVersion)},
-		{"DockerInfo", orNull(d.DockerInfo)},
 	}
-	custom := orNull(d.CustomMetadata)
-	switch {
-	case isObject(custom):
+	docker, err := normalise(d.DockerInfo)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, member{"DockerInfo", docker})
+	custom, err := normalise(d.CustomMetadata)
+	if err != nil {
+		return nil, err
+	}
+	if isObject(custom) {
 		more, err := members(custom)
 		if err != nil {
 			return nil, err
@@ -80,7 +86,7 @@ func (d MetadataDescription) MarshalJSON() ([]byte, error) {
 				list = append(list, m)
 			}
 		}
-	case string(custom) != "null":
+	} else if string(custom) != "null" {
 		list = append(list, member{"CustomMetadata", custom})
 	}
 	var b bytes.Buffer
@@ -94,21 +100,37 @@ func (d MetadataDescription) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func orNull(raw json.RawMessage) json.RawMessage {
+// normalise writes any JSON as serde_json, which nitro-cli is built with, does:
+// keys sorted, no needless escapes. Numbers keep their digits.
+func normalise(raw json.RawMessage) (json.RawMessage, error) {
 	if len(raw) == 0 {
-		return json.RawMessage("null")
+		return json.RawMessage("null"), nil
 	}
-	return raw
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var value any
+	if err := dec.Decode(&value); err != nil {
+		return nil, err
+	}
+	return encode(value)
 }
 
-func quote(s string) json.RawMessage {
+func encode(value any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
+	if err := enc.Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+func quote(s string) json.RawMessage {
+	raw, err := encode(s)
+	if err != nil {
 		panic(err) // a string always has an encoding
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return raw
 }
 
 // A CertificateDescription is nitro-cli's view of a signing certificate.

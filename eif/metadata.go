@@ -40,13 +40,10 @@ type BuildMetadata struct {
 // Encode returns the section's content: compact JSON with the five keys that
 // AWS's reader insists on, in the order in which AWS's builder writes them.
 func (m *Metadata) Encode() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(m); err != nil {
+	data, err := encode(m)
+	if err != nil {
 		return nil, fmt.Errorf("eif: metadata: %w", err)
 	}
-	data := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	if _, err := ParseMetadata(data); err != nil {
 		return nil, err
 	}

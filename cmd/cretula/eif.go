@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/internal/cli"
+)
+
+func newEIFCommand(env *cli.Env) *cobra.Command {
+	return newNounCommand("eif", "Look into enclave image files", newEIFDescribeCommand(env))
+}
+
+func newEIFDescribeCommand(env *cli.Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "describe FILE",
+		Short: "Print an image's measurements and metadata, as nitro-cli describe-eif does",
+		Long: `Print what nitro-cli describe-eif prints, after a strict check of the whole file.
+
+A file that is malformed or whose checksum is wrong has no measurements: nothing
+is printed, and the exit status says why. The signature of a signed image is
+verified, too: against the certificate in the file, the PCR0 of the file, and
+today's date. If only that fails, the measurements are printed, and the exit
+status says that the image must not be used.`,
+		Example: "  $ cretula eif describe app.eif",
+		Args:    exactArguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return describeEIF(cmd.Context(), env, args[0])
+		},
+	}
+	// The output is JSON in any case; the flag is there because every command
+	// that prints data has it.
+	cmd.Flags().Bool("json", true, "print JSON, which this command always does")
+	return cmd
+}
+
+func describeEIF(ctx context.Context, env *cli.Env, name string) error {
+	if name == "-" {
+		return cli.WithHint(cli.Usagef("an image cannot be read from standard input"), "write it to a file first")
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return cli.WithHint(fmt.Errorf("%s is no regular file", name), "an image is read at several places; write it to a file first")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	im, err := eif.Parse(f, info.Size())
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	measurements, err := im.Measure(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := env.PrintJSON(im.Describe(measurements)); err != nil {
+		return err
+	}
+	if s := im.Signature(); s != nil {
+		pcr0, _ := measurements.Get(0)
+		if err := s.Verify(pcr0, env.Now()); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
