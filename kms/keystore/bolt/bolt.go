@@ -314,15 +314,21 @@ func (s *Store) commit(btx *bbolt.Tx) error {
 	if err == nil {
 		return nil
 	}
-	now, beginErr := s.begin(false)
-	if beginErr == nil {
-		defer guard(now.Rollback)
-	}
-	if beginErr != nil || now.ID() >= id || errors.Is(err, keystore.ErrDamaged) {
+	if errors.Is(err, keystore.ErrDamaged) || s.wrote(id) {
 		err = fmt.Errorf("%w: %w", keystore.ErrFailed, err)
 		s.failed.Store(&err)
 	}
 	return err
+}
+
+// wrote reports whether the meta page of the transaction id can be seen.
+func (s *Store) wrote(id int) bool {
+	tx, err := s.begin(false)
+	if err != nil {
+		return true
+	}
+	defer guard(tx.Rollback)
+	return tx.ID() >= id
 }
 
 // usable reports why no transaction may begin.

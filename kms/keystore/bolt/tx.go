@@ -195,4 +195,3 @@ func (t *tx) Tables() (tables []string, err error) {
 	}
 	return tables, nil
 }
-
