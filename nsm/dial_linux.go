@@ -145,6 +145,8 @@ func (d *socketDevice) exchange(request []byte) ([]byte, error) {
 	for {
 		n, _, flags, _, err := d.conn.ReadMsgUnix(buffer, nil)
 		if errors.Is(err, io.EOF) {
+			// Also what an empty packet, which is no response, reads like.
+			d.conn.Close()
 			return nil, fmt.Errorf("nsm: the module closed the connection: %w", io.ErrUnexpectedEOF)
 		}
 		if err != nil {

@@ -31,6 +31,9 @@ type Listener struct {
 	path   string
 	// file identifies the socket file that Listen made.
 	file fs.FileInfo
+
+	closing sync.Once
+	closed  error
 }
 
 // Listen makes a socket of mode 0600. Its folder must exist, belong to this user
@@ -123,6 +126,7 @@ func (l *Listener) Serve(ctx context.Context, dev Device) error {
 	defer func() {
 		cancel()
 		stop()
+		l.Close()
 		conns.Wait()
 	}()
 	slots := make(chan struct{}, maxConns)
@@ -169,16 +173,16 @@ func (l *Listener) accept(ctx context.Context) (*net.UnixConn, error) {
 }
 
 // Close stops listening and removes the socket file, unless another one has
-// taken its place. Connections go on; the context of Serve ends them.
+// taken its place. It ends Serve, and with it every connection.
 func (l *Listener) Close() error {
-	err := l.socket.Close()
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	if now, statErr := os.Lstat(l.path); statErr == nil && os.SameFile(now, l.file) {
-		err = errors.Join(err, os.Remove(l.path))
-	}
-	return err
+	l.closing.Do(func() {
+		// While the socket is open no other file can have its inode number.
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+			l.closed = os.Remove(l.path)
+		}
+		l.closed = errors.Join(l.closed, l.socket.Close())
+	})
+	return l.closed
 }
 
 // ServeConn answers one connected SOCK_SEQPACKET Unix socket out of dev until
