@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestation
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"time"
+
+	"github.com/cretula/cretula/pcr"
+)
+
+// An Unverified is a document that was read and not verified: whatever it says
+// may be anyone's invention. Each accessor says so by its name. Slices that
+// accessors return belong to the Unverified and must not be changed.
+type Unverified struct {
+	protected, payload, signature []byte
+
+	kind                        Kind
+	moduleID, digest            string
+	timestamp                   time.Time
+	pcrs                        pcr.Set
+	publicKey, userData, nonce  []byte
+	certificates                [][]byte
+	payloadIndefinite, tagged18 bool
+	// complete says that the payload was read to its end.
+	complete bool
+}
+
+// UnverifiedKind returns what the document claims to be evidence of.
+func (u *Unverified) UnverifiedKind() Kind { return u.kind }
+
+// UnverifiedModuleID returns the claimed module_id, such as
+// i-0123456789abcdef0-enc0123456789abcdef.
+func (u *Unverified) UnverifiedModuleID() string { return u.moduleID }
+
+// UnverifiedDigest returns the name of the registers' hash, "SHA384".
+func (u *Unverified) UnverifiedDigest() string { return u.digest }
+
+// UnverifiedTimestamp returns the claimed time of making, in UTC with
+// milliseconds.
+func (u *Unverified) UnverifiedTimestamp() time.Time { return u.timestamp }
+
+// UnverifiedPCRs returns the claimed registers.
+func (u *Unverified) UnverifiedPCRs() pcr.Set { return u.pcrs }
+
+// UnverifiedPublicKey returns public_key: nil if absent or null, not nil if
+// present and empty.
+func (u *Unverified) UnverifiedPublicKey() []byte { return u.publicKey }
+
+// UnverifiedUserData returns user_data, nil as for UnverifiedPublicKey.
+func (u *Unverified) UnverifiedUserData() []byte { return u.userData }
+
+// UnverifiedNonce returns nonce, nil as for UnverifiedPublicKey.
+func (u *Unverified) UnverifiedNonce() []byte { return u.nonce }
+
+// UnverifiedCertificates returns the certificates as DER, perhaps: cabundle in
+// its order, root first, then the leaf.
+func (u *Unverified) UnverifiedCertificates() [][]byte { return u.certificates }
+
+// UnverifiedPayloadHash returns the SHA-256 of the payload.
+func (u *Unverified) UnverifiedPayloadHash() [32]byte { return sha256.Sum256(u.payload) }
+
+// Tagged tells whether the document has COSE tag 18, which the NSM does not
+// write.
+func (u *Unverified) Tagged() bool { return u.tagged18 }
+
+// IndefiniteMap tells whether the payload's top-level map has indefinite length,
+// as AWS has written it since 2025.
+func (u *Unverified) IndefiniteMap() bool { return u.payloadIndefinite }
+
+// Parse reads a document without verifying anything: no signature, no
+// certificate, no time. The error is a [*reason.Error] with every problem of
+// form (rules doc.* and cose.*); the result is then nil. The result does not
+// refer to document.
+func Parse(document []byte) (*Unverified, error) {
+	var f findings
+	u := parse(document, &f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// parse reads as much of the document as can be read. What was not found is
+// zero in the result, and then there are findings.
+func parse(document []byte, f *findings) *Unverified {
+	u := &Unverified{}
+	if len(document) == 0 || len(document) > MaxDocumentSize {
+		f.add(ruleSize, "the document has %d bytes, not 1 to %d", len(document), MaxDocumentSize)
+		return u
+	}
+	w := &walker{data: bytes.Clone(document), f: f}
+	payloadAt, err := u.readEnvelope(w)
+	f.addFault(err)
+	if u.payload != nil {
+		inner := &walker{data: u.payload, base: payloadAt, f: f}
+		f.addFault(u.readPayload(inner))
+	}
+	return u
+}
+
+// readEnvelope reads the COSE_Sign1 array of RFC 9052 §4.2 and returns where the
+// payload begins.
+func (u *Unverified) readEnvelope(w *walker) (payloadAt int, err error) {
+	h, err := w.next()
+	for err == nil && h.major == majorTag {
+		if h.arg != 18 || u.tagged18 {
+			w.flag(ruleTag, h.at, "tag %d is not the one tag 18 that a COSE_Sign1 may have", h.arg)
+		}
+		u.tagged18 = true
+		h, err = w.next()
+	}
+	if err != nil {
+		return 0, err
+	}
+	if h.major != majorArray || !h.indefinite() && h.arg != 4 {
+		return 0, w.stop(ruleArray, h.at, "the document is %v, not an array of four", describeLength(h))
+	}
+	parts := 0
+	err = w.elements(h, func(i int) error {
+		parts++
+		switch i {
+		case 0:
+			return u.readProtected(w)
+		case 1:
+			return readUnprotected(w)
+		case 2:
+			var err error
+			payloadAt, err = u.readPayloadString(w)
+			return err
+		case 3:
+			return u.readSignature(w)
+		}
+		return w.stop(ruleArray, w.pos(), "the COSE array has more than four elements")
+	})
+	if err != nil {
+		return payloadAt, err
+	}
+	if parts != 4 {
+		return payloadAt, w.stop(ruleArray, h.at, "the COSE array has %d elements, not four", parts)
+	}
+	if left := len(w.data) - w.off; left > 0 {
+		w.flag(ruleTrailing, w.pos(), "%d bytes follow the COSE array", left)
+	}
+	return payloadAt, nil
+}
+
+// readProtected reads the protected header and the map within it.
+func (u *Unverified) readProtected(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorBytes {
+		w.flag(ruleProtected, h.at, "the protected header is %v, not a byte string", h)
+		return w.rest(h, 0)
+	}
+	if u.protected, err = w.content(h); err != nil {
+		return err
+	}
+	if len(u.protected) == 0 {
+		w.flag(ruleAlgorithm, h.at, "the protected header is empty and names no algorithm")
+		return nil
+	}
+	inner := &walker{data: u.protected, base: w.pos() - len(u.protected), f: w.f}
+	w.f.addFault(readHeaderMap(inner))
+	return nil
+}
+
+// Labels and values of COSE headers in their only preferred encoding, RFC 9052
+// §3.1 and RFC 9053 §2.1.
+var (
+	labelAlgorithm = []byte{0x01}
+	labelCritical  = []byte{0x02}
+)
+
+const es384 = -35
+
+func readHeaderMap(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorMap {
+		return w.stop(ruleProtected, h.at, "the protected header holds %v, not a map", h)
+	}
+	if h.indefinite() {
+		w.flag(ruleIndefinite, h.at, "the protected header's map has indefinite length")
+	}
+	named := false
+	err = w.entries(h, 0, func(key []byte, at int) error {
+		switch {
+		case bytes.Equal(key, labelAlgorithm):
+			named = true
+			value, err := w.next()
+			if err != nil {
+				return err
+			}
+			if value.major != majorNegative || value.arg != -1-es384 {
+				w.flag(ruleAlgorithm, value.at, "the algorithm is not %d, ES384", es384)
+			}
+			return w.rest(value, 1)
+		case bytes.Equal(key, labelCritical):
+			w.flag(ruleCrit, at, "the protected header marks headers as critical, and none is understood")
+		default:
+			w.flag(ruleProtected, at, "the protected header has more than the algorithm")
+		}
+		return w.skip(1)
+	})
+	if err != nil {
+		return err
+	}
+	if !named {
+		w.flag(ruleAlgorithm, h.at, "the protected header names no algorithm")
+	}
+	if w.off < len(w.data) {
+		w.flag(ruleProtected, w.pos(), "%d bytes follow the map in the protected header", len(w.data)-w.off)
+	}
+	return nil
+}
+
+func readUnprotected(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	from := w.off
+	if err := w.rest(h, 0); err != nil {
+		return err
+	}
+	if h.major != majorMap || !h.indefinite() && h.arg != 0 || h.indefinite() && w.off-from > 1 {
+		w.flag(ruleUnprotected, h.at, "the unprotected header is %v, not an empty map", describeLength(h))
+	}
+	return nil
+}
+
+func (u *Unverified) readPayloadString(w *walker) (at int, err error) {
+	h, err := w.next()
+	if err != nil {
+		return 0, err
+	}
+	if h.major != majorBytes {
+		w.flag(rulePayload, h.at, "the payload is %v, not a byte string", h)
+		return 0, w.rest(h, 0)
+	}
+	payload, err := w.content(h)
+	if err != nil {
+		return 0, err
+	}
+	if len(payload) == 0 || len(payload) > MaxPayloadSize {
+		w.flag(rulePayload, h.at, "the payload has %d bytes, not 1 to %d", len(payload), MaxPayloadSize)
+		return 0, nil
+	}
+	u.payload = payload
+	return w.pos() - len(payload), nil
+}
+
+// signatureSize is the length of r and s of ES384, RFC 9053 §2.1.
+const signatureSize = 96
+
+func (u *Unverified) readSignature(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorBytes {
+		w.flag(ruleSignatureLength, h.at, "the signature is %v, not a byte string", h)
+		return w.rest(h, 0)
+	}
+	signature, err := w.content(h)
+	if err != nil {
+		return err
+	}
+	if len(signature) != signatureSize {
+		w.flag(ruleSignatureLength, h.at, "the signature has %d bytes, not %d", len(signature), signatureSize)
+		return nil
+	}
+	u.signature = signature
+	return nil
+}

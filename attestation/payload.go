@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cretula/cretula/pcr"
+)
+
+const (
+	maxBundle = 16
+	// maxTimestamp is the last millisecond of the year 9999.
+	maxTimestamp = 253402300799999
+)
+
+// describeLength names an item with the number of its members.
+func describeLength(h head) string {
+	switch {
+	case h.major == majorArray && !h.indefinite():
+		return fmt.Sprintf("an array of %d", h.arg)
+	case h.major == majorMap && !h.indefinite():
+		return fmt.Sprintf("a map of %d", h.arg)
+	}
+	return h.String()
+}
+
+// seen are the keys that were found in a payload.
+type seen struct {
+	moduleID, digest, timestamp, pcrs, nitroTPM, certificate, cabundle bool
+}
+
+// readPayload reads the signed map. Unknown keys are skipped, whatever their
+// spelling resembles.
+func (u *Unverified) readPayload(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorMap {
+		return w.stop(ruleMap, h.at, "the payload holds %v, not a map", h)
+	}
+	u.payloadIndefinite = h.indefinite()
+	var found seen
+	var leaf []byte
+	err = w.entries(h, 0, func(key []byte, at int) error {
+		if key[0]>>5 != majorText {
+			w.flag(ruleMap, at, "a key of the payload is not a text string")
+			return w.skip(1)
+		}
+		// Keys in other encodings than the preferred one were reported.
+		inner := &walker{data: key, f: new(findings)}
+		name, err := inner.text()
+		if err != nil {
+			return w.skip(1)
+		}
+		return u.readField(w, string(name), &found, &leaf)
+	})
+	if err != nil {
+		return err
+	}
+	if w.off < len(w.data) {
+		w.flag(ruleTrailing, w.pos(), "%d bytes follow the map in the payload", len(w.data)-w.off)
+	}
+	u.reportMissing(w.f, found)
+	u.complete = true
+	if leaf != nil {
+		u.certificates = append(u.certificates, leaf)
+	}
+	return nil
+}
+
+func (u *Unverified) readField(w *walker, name string, found *seen, leaf *[]byte) (err error) {
+	switch name {
+	case "module_id":
+		found.moduleID = true
+		u.moduleID, err = w.textField(ruleModuleID, name, func(s string) bool { return s != "" })
+	case "digest":
+		found.digest = true
+		u.digest, err = w.textField(ruleDigest, name, func(s string) bool { return s == "SHA384" })
+	case "timestamp":
+		found.timestamp = true
+		err = u.readTimestamp(w)
+	case "pcrs":
+		found.pcrs = true
+		err = u.readRegisters(w, name, KindEnclave)
+	case "nitrotpm_pcrs":
+		found.nitroTPM = true
+		err = u.readRegisters(w, name, KindNitroTPM)
+	case "certificate":
+		found.certificate = true
+		*leaf, err = w.bytesField(ruleCertificate, name, 1, false)
+	case "cabundle":
+		found.cabundle = true
+		err = u.readBundle(w)
+	case "public_key":
+		u.publicKey, err = w.bytesField(rulePublicKey, name, 0, true)
+	case "user_data":
+		u.userData, err = w.bytesField(ruleUserData, name, 0, true)
+	case "nonce":
+		u.nonce, err = w.bytesField(ruleNonce, name, 0, true)
+	default:
+		err = w.skip(1)
+	}
+	return err
+}
+
+func (u *Unverified) reportMissing(f *findings, found seen) {
+	for _, m := range []struct {
+		found bool
+		rule  ruleID
+		name  string
+	}{
+		{found.moduleID, ruleModuleID, "module_id"},
+		{found.digest, ruleDigest, "digest"},
+		{found.timestamp, ruleTimestamp, "timestamp"},
+		{found.pcrs || found.nitroTPM, ruleRegisters, "pcrs"},
+		{found.certificate, ruleCertificate, "certificate"},
+		{found.cabundle, ruleBundle, "cabundle"},
+	} {
+		if !m.found {
+			f.add(m.rule, "%s is absent", m.name)
+		}
+	}
+	if found.pcrs && found.nitroTPM {
+		f.add(ruleKind, "the document has pcrs and nitrotpm_pcrs")
+	}
+}
+
+// text reads a text string.
+func (w *walker) text() ([]byte, error) {
+	h, err := w.next()
+	if err != nil {
+		return nil, err
+	}
+	return w.content(h)
+}
+
+// textField reads a mandatory text that is good; another one is reported, and so
+// is another type, which is skipped.
+func (w *walker) textField(rule ruleID, name string, good func(string) bool) (string, error) {
+	h, err := w.next()
+	if err != nil {
+		return "", err
+	}
+	if h.major != majorText {
+		w.flag(rule, h.at, "%s is %v, not a text string", name, h)
+		return "", w.rest(h, 1)
+	}
+	content, err := w.content(h)
+	if err == nil && !good(string(content)) {
+		w.flag(rule, h.at, "%s is %.64q", name, content)
+	}
+	return string(content), err
+}
+
+// bytesField reads a byte string of least to MaxFieldSize bytes, or null if that
+// is allowed. Anything else is reported and skipped.
+func (w *walker) bytesField(rule ruleID, name string, least int, nullable bool) ([]byte, error) {
+	h, err := w.next()
+	if err != nil {
+		return nil, err
+	}
+	if h.isNull() && nullable {
+		return nil, nil
+	}
+	if h.major != majorBytes {
+		w.flag(rule, h.at, "%s is %v, not a byte string", name, h)
+		return nil, w.rest(h, 1)
+	}
+	content, err := w.content(h)
+	if err != nil {
+		return nil, err
+	}
+	if len(content) < least || len(content) > MaxFieldSize {
+		w.flag(rule, h.at, "%s has %d bytes, not %d to %d", name, len(content), least, MaxFieldSize)
+		return nil, nil
+	}
+	return content, nil
+}
+
+func (u *Unverified) readTimestamp(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	switch {
+	case h.major != majorUint:
+		w.flag(ruleTimestamp, h.at, "timestamp is %v, not an unsigned integer", h)
+		return w.rest(h, 1)
+	case h.arg == 0 || h.arg > maxTimestamp:
+		w.flag(ruleTimestamp, h.at, "timestamp is %d, not 1 to %d", h.arg, uint64(maxTimestamp))
+	default:
+		u.timestamp = time.UnixMilli(int64(h.arg)).UTC()
+	}
+	return nil
+}
+
+// readRegisters reads the map of register values that makes the document one of
+// that kind.
+func (u *Unverified) readRegisters(w *walker, name string, kind Kind) error {
+	u.kind = kind
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorMap {
+		w.flag(ruleRegisters, h.at, "%s is %v, not a map", name, h)
+		return w.rest(h, 1)
+	}
+	if h.indefinite() {
+		w.flag(ruleIndefinite, h.at, "%s has indefinite length", name)
+	}
+	count := 0
+	err = w.entries(h, 1, func(key []byte, at int) error {
+		count++
+		return u.readRegister(w, kind, key, at)
+	})
+	if err == nil && (count == 0 || uint64(count) > kind.registers()) {
+		w.flag(ruleRegisters, h.at, "%s has %d registers, not 1 to %d", name, count, kind.registers())
+	}
+	return err
+}
+
+func (u *Unverified) readRegister(w *walker, kind Kind, key []byte, at int) error {
+	index, err := (&walker{data: key, f: new(findings)}).next()
+	if err != nil {
+		return err
+	}
+	known := index.major == majorUint && index.arg < kind.registers()
+	if !known {
+		w.flag(ruleRegisterIndex, at, "a register's index is not a number of 0 to %d", kind.registers()-1)
+	}
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorBytes {
+		w.flag(ruleRegisterLength, h.at, "a register's value is %v, not a byte string", h)
+		return w.rest(h, 2)
+	}
+	value, err := w.content(h)
+	switch {
+	case err != nil:
+		return err
+	case len(value) != pcr.Size:
+		w.flag(ruleRegisterLength, h.at, "a register's value has %d bytes, not %d", len(value), pcr.Size)
+	case known:
+		u.pcrs.Put(pcr.Index(index.arg), pcr.Digest(value))
+	}
+	return nil
+}
+
+func (u *Unverified) readBundle(w *walker) error {
+	h, err := w.next()
+	if err != nil {
+		return err
+	}
+	if h.major != majorArray {
+		w.flag(ruleBundle, h.at, "cabundle is %v, not an array", h)
+		return w.rest(h, 1)
+	}
+	count := 0
+	err = w.elements(h, func(i int) error {
+		if count++; i >= maxBundle {
+			return w.skip(2)
+		}
+		der, err := w.bytesField(ruleBundle, fmt.Sprintf("cabundle[%d]", i), 1, false)
+		if err == nil && der != nil {
+			u.certificates = append(u.certificates, der)
+		}
+		return err
+	})
+	if err == nil && (count == 0 || count > maxBundle) {
+		w.flag(ruleBundle, h.at, "cabundle has %d certificates, not 1 to %d", count, maxBundle)
+	}
+	return err
+}
