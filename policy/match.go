@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// An evaluation is one request on its way through the statements.
+type evaluation struct {
+	request *Request
+	action  string // lower case
+	env     environment
+	trace   *Trace
+	budget  int // bytes of trace still free
+}
+
+// policy runs every statement of p and adds what it comes to.
+func (e *evaluation) policy(p *Policy, name string, sum *tally) {
+	e.trace.clip(&name)
+	t := PolicyTrace{Kind: p.Kind.String(), Name: name, Statements: make([]StatementTrace, 0, min(len(p.Statements), 16))}
+	for i := range p.Statements {
+		s := &p.Statements[i]
+		st, reach := e.statement(s, p.Kind)
+		st.Index = i
+		if st.Applied {
+			sum.add(s.Effect, reach, StatementRef{Kind: t.Kind, Policy: name, Index: i, Sid: st.Sid})
+		}
+		e.trace.add(&t, st, &e.budget)
+	}
+	if cost := statementCost + len(name); cost <= e.budget {
+		e.budget -= cost
+		e.trace.Policies = append(e.trace.Policies, t)
+	} else {
+		e.trace.Truncated = true
+	}
+}
+
+func (t *tally) add(effect Effect, how reach, ref StatementRef) {
+	list := &t.direct
+	switch {
+	case effect == Deny:
+		list = &t.denies
+	case how == byAccount:
+		list = &t.delegates
+	}
+	if len(*list) < maxRefs {
+		if len(ref.Sid) > maxValue {
+			ref.Sid = ref.Sid[:maxValue]
+		}
+		*list = append(*list, ref)
+	}
+}
+
+// statement matches every element, so that the trace is whole, and says how the
+// statement names the caller.
+func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) {
+	t := StatementTrace{Sid: s.Sid, Effect: s.Effect, Inert: s.Inert()}
+	how := directly
+	if kind == KindKey {
+		how = s.reach(&e.request.Principal)
+		t.Delegates = how == byAccount && s.Effect == Allow
+	}
+	if how == notNamed {
+		t.Failed = append(t.Failed, ElementPrincipal)
+	}
+	if !s.matchAction(e.action) {
+		t.Failed = append(t.Failed, ElementAction)
+	}
+	if !s.matchResource(e.request.Resource, &e.env) {
+		t.Failed = append(t.Failed, ElementResource)
+	}
+	if len(s.Condition) > 0 {
+		t.Conditions = make([]ConditionTrace, len(s.Condition))
+	}
+	all := true
+	for i := range s.Condition {
+		t.Conditions[i] = s.Condition[i].evaluate(&e.env, s.Effect)
+		all = all && t.Conditions[i].Matched
+	}
+	if !all {
+		t.Failed = append(t.Failed, ElementCondition)
+	}
+	t.Applied = len(t.Failed) == 0
+	return t, how
+}
+
+// matchAction takes the action in lower case.
+func (s *Statement) matchAction(action string) bool {
+	matches := func(p string) bool { return glob(p, action) }
+	if s.NotAction != nil {
+		return !slices.ContainsFunc(s.actions, matches)
+	}
+	return slices.ContainsFunc(s.actions, matches)
+}
+
+func (s *Statement) matchResource(resource string, env *environment) bool {
+	matches := func(p pattern) bool { return p.match(resource, env) }
+	if s.NotResource != nil {
+		return !slices.ContainsFunc(s.resources, matches)
+	}
+	return slices.ContainsFunc(s.resources, matches)
+}
+
+// evaluate decides one condition. Source: IAM User Guide, "IAM JSON policy
+// elements: Condition operators" and "Multivalued context keys".
+func (c *Condition) evaluate(env *environment, effect Effect) ConditionTrace {
+	got, present := env.context[c.folded]
+	t := ConditionTrace{
+		Operator: c.operator, Negated: c.negated,
+		Key: c.Key, Wanted: c.Values, Present: present, Got: got,
+	}
+	holds := func(value string) bool {
+		any := slices.ContainsFunc(c.tests, func(t test) bool { return t(value, env) })
+		return any != t.Negated
+	}
+	switch {
+	case c.Operator.Name == nullOperator:
+		absent := "false"
+		if !present {
+			absent = "true"
+		}
+		t.Matched = slices.ContainsFunc(c.Values, func(want string) bool { return strings.EqualFold(want, absent) })
+	case !present && c.Operator.IfExists:
+		t.Matched = true
+	case c.Operator.Set == ForAllValues:
+		t.Matched = !slices.ContainsFunc(got, func(v string) bool { return !holds(v) })
+	case c.Operator.Set == ForAnyValue:
+		t.Matched = slices.ContainsFunc(got, holds)
+	case len(got) == 0:
+		t.Matched = t.Negated
+	case len(got) == 1:
+		t.Matched = holds(got[0])
+	default:
+		t.Ambiguous, t.Matched = true, effect == Deny
+	}
+	return t
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"regexp"
+	"slices"
+)
+
+// A CallerType is what a caller is.
+type CallerType string
+
+// The types of callers.
+const (
+	CallerUser        CallerType = "user"
+	CallerRoleSession CallerType = "role-session"
+	CallerRoot        CallerType = "root"
+	CallerFederated   CallerType = "federated-user"
+	CallerService     CallerType = "service"
+)
+
+// A Principal is the caller of a request, as data.
+type Principal struct {
+	Type CallerType `json:"type"`
+	// ARN is the caller's own ARN: of the user, the session
+	// (arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION), the root user or the
+	// federated user. For a service it is the service's name, such as
+	// "ec2.amazonaws.com".
+	ARN string `json:"arn"`
+	// AccountID is the caller's account of twelve digits; empty for a service.
+	AccountID string `json:"account,omitempty"`
+	// RoleARN is the ARN, with its path, of the role whose session this is.
+	RoleARN string `json:"role_arn,omitempty"`
+}
+
+var (
+	accountForm = regexp.MustCompile(`^[0-9]{12}$`)
+	serviceForm = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)*\.amazonaws\.com(\.cn)?$`)
+	rootForm    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
+	iamForm     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):(user|role)/[\w+=,.@/-]+$`)
+	sessionForm = regexp.MustCompile(`^arn:aws[a-z-]*:sts::([0-9]{12}):assumed-role/[\w+=,.@-]+/[\w+=,.@-]+$`)
+	fedForm     = regexp.MustCompile(`^arn:aws[a-z-]*:sts::([0-9]{12}):federated-user/[\w+=,.@-]+$`)
+)
+
+// parseAWSPrincipal reads a value under "AWS". Source: IAM User Guide, "AWS JSON
+// policy elements: Principal".
+func parseAWSPrincipal(s string) (PrincipalRef, bool) {
+	if s == "*" {
+		return PrincipalRef{Kind: PrincipalEveryone, Value: s}, true
+	}
+	if accountForm.MatchString(s) {
+		return PrincipalRef{Kind: PrincipalAccount, Value: s, Account: s}, true
+	}
+	for _, form := range []struct {
+		re   *regexp.Regexp
+		kind PrincipalKind
+	}{{rootForm, PrincipalAccount}, {iamForm, PrincipalUser}, {sessionForm, PrincipalSession}, {fedForm, PrincipalFederated}} {
+		m := form.re.FindStringSubmatch(s)
+		if m == nil {
+			continue
+		}
+		if form.kind == PrincipalUser && m[2] == "role" {
+			form.kind = PrincipalRole
+		}
+		return PrincipalRef{Kind: form.kind, Value: s, Account: m[1]}, true
+	}
+	return PrincipalRef{}, false
+}
+
+// A reach is how a statement of a key policy names the caller.
+type reach uint8
+
+const (
+	notNamed reach = iota
+	// byAccount: an Allow delegates to the caller's account.
+	byAccount
+	// directly: an Allow needs no identity policy.
+	directly
+)
+
+func (r PrincipalRef) names(p *Principal) reach {
+	switch r.Kind {
+	case PrincipalEveryone:
+		return directly
+	case PrincipalAccount:
+		switch {
+		case p.AccountID == "" || r.Account != p.AccountID:
+			return notNamed
+		case p.Type == CallerRoot:
+			return directly
+		}
+		return byAccount
+	case PrincipalRole:
+		if p.RoleARN != "" && r.Value == p.RoleARN {
+			return directly
+		}
+		return notNamed
+	case PrincipalService:
+		if p.Type == CallerService && r.Value == p.ARN {
+			return directly
+		}
+		return notNamed
+	}
+	if p.Type != CallerService && r.Value == p.ARN {
+		return directly
+	}
+	return notNamed
+}
+
+// reach tells how the statement names the caller. NotPrincipal, which stands
+// with Deny only, leaves a caller out only if it lists all that the caller is:
+// the account, the role if there is one, and the caller itself. Source: IAM User
+// Guide, "NotPrincipal".
+func (s *Statement) reach(p *Principal) reach {
+	if s.NotPrincipal == nil {
+		best := notNamed
+		for _, r := range s.Principal {
+			best = max(best, r.names(p))
+		}
+		return best
+	}
+	lists := func(kinds ...PrincipalKind) bool {
+		return slices.ContainsFunc(s.NotPrincipal, func(r PrincipalRef) bool {
+			return slices.Contains(kinds, r.Kind) && r.names(p) != notNamed
+		})
+	}
+	if lists(PrincipalEveryone) || p.Type == CallerService && lists(PrincipalService) {
+		return notNamed
+	}
+	account := lists(PrincipalAccount)
+	role := p.RoleARN == "" || lists(PrincipalRole)
+	self := p.Type == CallerRoot || lists(PrincipalUser, PrincipalSession, PrincipalFederated)
+	if account && role && self {
+		return notNamed
+	}
+	return directly
+}
