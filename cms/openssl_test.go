@@ -16,20 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/reason"
 )
-
-// needOpenSSL skips the test where there is no openssl, except in CI, which
-// must have it.
-func needOpenSSL(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not installed")
-		}
-		t.Skip("SKIPPED: openssl is not installed; envelopes are not compared with it")
-	}
-}
 
 func openssl(t *testing.T, args ...string) []byte {
 	t.Helper()
@@ -79,7 +68,7 @@ func writeCertificate(t *testing.T, dir, name string, key *rsa.PrivateKey, ski [
 }
 
 func TestOpenSSLOpensOurs(t *testing.T) {
-	needOpenSSL(t)
+	need.Program(t, "openssl")
 	for _, bits := range []int{2048, 3072, 4096} {
 		dir := t.TempDir()
 		key := testKey(t, bits)
@@ -101,7 +90,7 @@ func TestOpenSSLOpensOurs(t *testing.T) {
 }
 
 func TestOpenOpenSSLs(t *testing.T) {
-	needOpenSSL(t)
+	need.Program(t, "openssl")
 	dir := t.TempDir()
 	key := testKey(t, 2048)
 	ski, err := KeyIdentifier(&key.PublicKey)
