@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process is a started program.
+type process struct {
+	pid  int
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// kill ends the program and, where it has no process namespace that ends with
+// it, the processes of its group.
+func (p *process) kill() {
+	select {
+	case <-p.done:
+	default:
+		// The process has not been waited for, or only just: its id is not
+		// in use again.
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
+	}
+}
+
+const (
+	otherNamespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	everything      = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | otherNamespaces
+)
+
+// attempts are the sets of namespaces to try, best first. Only root can have
+// namespaces without one for users.
+func attempts() []uintptr {
+	if os.Geteuid() == 0 {
+		return []uintptr{everything, everything &^ unix.CLONE_NEWUSER, unix.CLONE_NEWUSER | unix.CLONE_NEWNET, unix.CLONE_NEWNET, 0}
+	}
+	return []uintptr{everything, unix.CLONE_NEWUSER | unix.CLONE_NEWNET, 0}
+}
+
+// refused tells whether an error may mean that the kernel, or who configured it,
+// does not allow a namespace.
+func refused(err error) bool {
+	for _, e := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EINVAL, unix.ENOSPC, unix.EUSERS, unix.ENOENT} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// startProcess starts the application with as many namespaces as are allowed.
+// files become descriptors 3 and up.
+func startProcess(c *Config, app *application, work string, files []*os.File) (*process, Isolation, error) {
+	program, err := app.program()
+	if err != nil {
+		return nil, Isolation{}, err
+	}
+	interpreter, inRoot := app.runsInRoot(program)
+	var firstErr error
+	for _, flags := range attempts() {
+		chroot := inRoot && (flags&unix.CLONE_NEWUSER != 0 || os.Geteuid() == 0)
+		p, err := startOne(c, app, program, work, files, flags, chroot)
+		if err == nil {
+			return p, describe(flags, chroot, inRoot, interpreter, firstErr), nil
+		}
+		if firstErr == nil {
+			firstErr = err
+		}
+		if !refused(err) {
+			break
+		}
+	}
+	return nil, Isolation{}, fmt.Errorf("launch: %w", firstErr)
+}
+
+func describe(flags uintptr, chroot, inRoot bool, interpreter string, refusal error) Isolation {
+	i := Isolation{Isolated: flags&unix.CLONE_NEWNET != 0, Root: chroot}
+	if !i.Isolated {
+		i.Why = append(i.Why, fmt.Sprintf("it has this machine's network: the kernel allows no namespace (%v)", refusal))
+	} else if flags&otherNamespaces != otherNamespaces {
+		i.Why = append(i.Why, fmt.Sprintf("it has no network but sees this machine's processes: the kernel allows no namespaces for these (%v)", refusal))
+	}
+	if flags&unix.CLONE_NEWUSER == 0 && os.Geteuid() == 0 {
+		i.Why = append(i.Why, fmt.Sprintf("it runs as root: the kernel allows no namespace for users (%v)", refusal))
+	}
+	switch {
+	case !inRoot:
+		i.Why = append(i.Why, fmt.Sprintf("it sees this machine's files: it is linked dynamically and its loader %s is not in the image", interpreter))
+	case !chroot:
+		i.Why = append(i.Why, "it sees this machine's files: only root or a user namespace could change that")
+	}
+	return i
+}
+
+// startOne starts the program with exactly these namespaces.
+func startOne(c *Config, app *application, program, work string, files []*os.File, flags uintptr, chroot bool) (*process, error) {
+	if c.refuse != nil {
+		if err := c.refuse(flags); err != nil {
+			return nil, err
+		}
+	}
+	cmd := &exec.Cmd{
+		Path:       program,
+		Args:       app.cmd,
+		Env:        append([]string{}, app.env...), // nil would mean this process's
+		Dir:        "/",
+		Stdout:     c.Stdout,
+		Stderr:     c.Stderr,
+		ExtraFiles: files,
+		WaitDelay:  2 * time.Second,
+		SysProcAttr: &syscall.SysProcAttr{
+			Setsid:     true,
+			Pdeathsig:  syscall.SIGKILL,
+			Cloneflags: flags,
+		},
+	}
+	if chroot {
+		cmd.SysProcAttr.Chroot = app.root
+	} else {
+		cmd.Path, cmd.Dir = filepath.Join(app.root, program), work
+	}
+	if flags&unix.CLONE_NEWUSER != 0 {
+		// Not root in there: the first exec drops the capabilities with which
+		// the root was changed.
+		const inside = 1000
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside, HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside, HostID: os.Getegid(), Size: 1}}
+	}
+	if err := closeOnExec(); err != nil {
+		return nil, err
+	}
+	p := &process{done: make(chan struct{})}
+	started := make(chan error)
+	go p.run(cmd, started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// run starts the command and waits for its end, on a thread of its own that is
+// not used for anything else: no_new_privs belongs to a thread and is inherited
+// from it, and a parent death signal is sent when the thread ends that made the
+// process.
+func (p *process) run(cmd *exec.Cmd, started chan<- error) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		started <- err
+		return
+	}
+	if err := cmd.Start(); err != nil {
+		started <- err
+		return
+	}
+	p.pid = cmd.Process.Pid
+	// Nothing secret can be in the process yet: its NSM is not served before
+	// this function reports the start.
+	err := unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		p.kill()
+		_ = cmd.Wait()
+		started <- err
+		return
+	}
+	started <- nil
+	p.err = cmd.Wait()
+	close(p.done)
+}
+
+// closeOnExec makes sure that no descriptor above standard error is inherited,
+// not even one that this process inherited itself and knows nothing of. (Go opens
+// all its own that way; those for the program are passed on explicitly.)
+func closeOnExec() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
