@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cretula/cretula/kms/audit"
+)
+
+// An AuditLog keeps events; [*audit.Log] is one.
+type AuditLog interface {
+	// Append returns nil once the event is durable.
+	Append(ctx context.Context, event any) error
+	// Find returns the event whose member "decision" is id; the error matches
+	// [audit.ErrNotFound] if there is none.
+	Find(ctx context.Context, id string) (audit.Entry, error)
+}
+
+// record makes an event durable. One that is too large is kept without its trace:
+// it must never be possible to make a request unrecordable.
+func (s *Server) record(ctx context.Context, event *Event) error {
+	err := s.audit.Append(ctx, event)
+	if errors.Is(err, audit.ErrEvent) {
+		small := *event
+		small.Decision, small.RequestParameters = nil, nil
+		small.Cause = clip("the event was too large for its trace; " + event.Cause)
+		err = s.audit.Append(ctx, &small)
+	}
+	return err
+}

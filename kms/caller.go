@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import "strings"
+
+// A PrincipalType is what an access key belongs to.
+type PrincipalType string
+
+const (
+	// User acts as itself.
+	User PrincipalType = "user"
+	// Role acts as a session of itself that is called "cretula".
+	Role PrincipalType = "role"
+)
+
+// sessionName is the session that the access key of a role acts as.
+const sessionName = "cretula"
+
+// A Principal is who an access key belongs to.
+type Principal struct {
+	Type    PrincipalType `json:"type"`
+	Name    string        `json:"name"`
+	Account string        `json:"account"`
+	// Policies are the identity policies, JSON texts.
+	Policies []string `json:"policies"`
+}
+
+// IdentityARN returns the ARN of the user or role itself, which key policies
+// name and which aws:PrincipalArn holds.
+func (p *Principal) IdentityARN() string {
+	return "arn:aws:iam::" + p.Account + ":" + string(p.Type) + "/" + p.Name
+}
+
+// ARN returns the ARN that the principal acts as: that of the user, or that of
+// the role's session.
+func (p *Principal) ARN() string {
+	if p.Type == Role {
+		return "arn:aws:sts::" + p.Account + ":assumed-role/" + p.baseName() + "/" + sessionName
+	}
+	return p.IdentityARN()
+}
+
+// baseName is the name without its path: session ARNs leave a role's path out.
+func (p *Principal) baseName() string { return p.Name[strings.LastIndexByte(p.Name, '/')+1:] }
+
+// A Caller is an authenticated principal and what is known about its request.
+type Caller struct {
+	Principal Principal
+	// AccessKeyID is the public half of the key that signed the request.
+	AccessKeyID string
+	// Region is that of the credential scope: keys belong to it.
+	Region string
+	// SourceIP, UserAgent and RequestID are those of the request, for policies
+	// and the audit log.
+	SourceIP, UserAgent, RequestID string
+	// SecureTransport says that the request came over TLS.
+	SecureTransport bool
+}

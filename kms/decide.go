@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/policy"
+	"github.com/cretula/cretula/reason"
+)
+
+// ruleDebug names the rule by which debug documents are refused after policies
+// have allowed them. It is the one of package attestation.
+const ruleDebug = "expect.debug"
+
+// A usage is what a request says beyond its action and key; condition keys are
+// made of it.
+type usage struct {
+	recipient *recipient
+	// cryptographic says that the operation has an encryption context and an
+	// algorithm.
+	cryptographic bool
+	context       map[string]string
+	algorithm     *string
+	create        *kmsapi.CreateKeyInput
+	bypass        *bool
+}
+
+// decide asks the policies whether the caller may do the operation: on the key,
+// or on no key if k is nil. The decision with its trace goes into the event.
+func (c *call) decide(k *key, use usage) error {
+	in, err := c.request(k, use)
+	if err != nil {
+		return err
+	}
+	decision := policy.Evaluate(in)
+	c.event.Decision = &decision
+	if !decision.Allowed {
+		c.event.Outcome = Denied
+		return kmsapi.Errorf(kmsapi.AccessDenied, "%s", decision.Message())
+	}
+	return c.refuseDebug(use.recipient, in.Request.Resource)
+}
+
+// refuseDebug denies what policies allow if the document is of an enclave in
+// debug mode: its operator can read its memory, and its registers are zero for
+// every image.
+func (c *call) refuseDebug(r *recipient, resource string) error {
+	if r == nil || !r.document.Debug || c.server.allowDebug {
+		return nil
+	}
+	c.event.Outcome = Denied
+	c.event.Problems = []reason.Problem{{Rule: ruleDebug, Reason: reason.Mismatch, Message: "policies allow the request, " +
+		"but the document is of an enclave in debug mode, which this server refuses: PCR0, PCR1 and PCR2 are zero there, whatever the image"}}
+	return kmsapi.Errorf(kmsapi.AccessDenied, "User: %s is not authorized to perform: %s on resource: %s because the attestation document is of an enclave in debug mode",
+		c.caller.Principal.ARN(), c.op.Action(), resource)
+}
+
+// request puts together what the policies decide by.
+func (c *call) request(k *key, use usage) (policy.Input, error) {
+	p := &c.caller.Principal
+	in := policy.Input{Request: policy.Request{
+		Principal: policyPrincipal(p), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
+		Context: c.conditions(k, use),
+	}}
+	for i, text := range p.Policies {
+		parsed, err := c.server.policies.parse(text, policy.KindIdentity)
+		if err != nil {
+			return policy.Input{}, fmt.Errorf("kms: identity policy %d of %s: %w", i+1, p.IdentityARN(), err)
+		}
+		in.Identity = append(in.Identity, policy.Named{Name: "identity-policy-" + strconv.Itoa(i+1), Policy: parsed})
+	}
+	if k == nil {
+		in.NoKey = true
+		return in, nil
+	}
+	parsed, err := c.server.policies.parse(k.policy, policy.KindKey)
+	if err != nil {
+		return policy.Input{}, fmt.Errorf("kms: policy of key %s: %w", k.ARN(), err)
+	}
+	in.KeyPolicy, in.Request.Resource, in.Request.ResourceAccount = parsed, k.ARN(), k.Account
+	return in, nil
+}
+
+func policyPrincipal(p *Principal) policy.Principal {
+	out := policy.Principal{Type: policy.CallerUser, ARN: p.ARN(), AccountID: p.Account}
+	if p.Type == Role {
+		out.Type, out.RoleARN = policy.CallerRoleSession, p.IdentityARN()
+	}
+	return out
+}
+
+// conditions returns the condition keys of the request, in lower case, with the
+// values that the Service Authorization Reference gives them.
+func (c *call) conditions(k *key, use usage) policy.Context {
+	m := make(policy.Context, 64)
+	c.globalConditions(m)
+	if c.op.Name != "GenerateRandom" { // which has no kms:CallerAccount
+		m["kms:calleraccount"] = policy.Values{c.caller.Principal.Account}
+	}
+	if k != nil {
+		m["aws:resourceaccount"] = policy.Values{k.Account}
+		m["kms:keyspec"] = policy.Values{k.Spec}
+		m["kms:keyusage"] = policy.Values{k.Usage}
+		m["kms:keyorigin"] = policy.Values{k.Origin}
+		m["kms:multiregion"] = policy.Values{"false"}
+	}
+	if in := use.create; in != nil {
+		m["kms:keyspec"] = policy.Values{valueOr(in.KeySpec, valueOr(in.CustomerMasterKeySpec, kmsapi.SymmetricDefault))}
+		m["kms:keyusage"] = policy.Values{valueOr(in.KeyUsage, kmsapi.EncryptDecrypt)}
+		m["kms:keyorigin"] = policy.Values{valueOr(in.Origin, kmsapi.OriginAWSKMS)}
+		m["kms:multiregion"] = policy.Values{strconv.FormatBool(valueOr(in.MultiRegion, false))}
+	}
+	if use.bypass != nil {
+		m["kms:bypasspolicylockoutsafetycheck"] = policy.Values{strconv.FormatBool(*use.bypass)}
+	}
+	if use.cryptographic {
+		m["kms:encryptionalgorithm"] = policy.Values{valueOr(use.algorithm, kmsapi.SymmetricDefault)}
+		contextConditions(m, use.context)
+	}
+	if use.recipient != nil {
+		attestationConditions(m, use.recipient.document)
+	}
+	return m
+}
+
+func (c *call) globalConditions(m policy.Context) {
+	p := &c.caller.Principal
+	m["aws:principalarn"] = policy.Values{p.IdentityARN()}
+	m["aws:principalaccount"] = policy.Values{p.Account}
+	m["aws:principaltype"] = policy.Values{identityTypes[p.Type]}
+	if p.Type == User {
+		m["aws:username"] = policy.Values{p.baseName()}
+	}
+	m["aws:securetransport"] = policy.Values{strconv.FormatBool(c.caller.SecureTransport)}
+	m["aws:currenttime"] = policy.Values{c.now.UTC().Format(time.RFC3339)}
+	m["aws:epochtime"] = policy.Values{strconv.FormatInt(c.now.Unix(), 10)}
+	m["aws:requestedregion"] = policy.Values{c.caller.Region}
+	if c.caller.SourceIP != "" {
+		m["aws:sourceip"] = policy.Values{c.caller.SourceIP}
+	}
+	if c.caller.UserAgent != "" {
+		m["aws:useragent"] = policy.Values{c.caller.UserAgent}
+	}
+}
+
+// contextConditions adds the keys of the encryption context. Two names that
+// differ in case only are one condition key with two values.
+func contextConditions(m policy.Context, context map[string]string) {
+	if len(context) == 0 {
+		return
+	}
+	names := slices.Sorted(maps.Keys(context))
+	for _, name := range names {
+		key := "kms:encryptioncontext:" + strings.ToLower(name)
+		m[key] = append(m[key], context[name])
+	}
+	m["kms:encryptioncontextkeys"] = names
+}
+
+// Condition keys of registers, made once: there are 56 of them.
+var enclaveKeys, tpmKeys = func() (enclave, tpm [32]string) {
+	for i := range enclave {
+		enclave[i] = "kms:recipientattestation:pcr" + strconv.Itoa(i)
+		tpm[i] = "kms:recipientattestation:nitrotpmpcr" + strconv.Itoa(i)
+	}
+	return enclave, tpm
+}()
+
+// attestationConditions adds the registers of a document. One that the document
+// has not is absent. ImageSha384 is PCR0, of an enclave only.
+func attestationConditions(m policy.Context, d *attestation.Document) {
+	keys := &enclaveKeys
+	if d.Kind == attestation.KindNitroTPM {
+		keys = &tpmKeys
+	}
+	for i, digest := range d.PCRs.All() {
+		value := policy.Values{digest.String()}
+		m[keys[i]] = value
+		if i == 0 && d.Kind == attestation.KindEnclave {
+			m["kms:recipientattestation:imagesha384"] = value
+		}
+	}
+}
+
+// A policyCache keeps parsed policies by their text.
+type policyCache struct {
+	mu     sync.Mutex
+	parsed map[string]*policy.Policy
+	bytes  int
+}
+
+// maxCachedPolicies bounds the texts in a cache. It is emptied when it is full:
+// parsing again is cheap.
+const maxCachedPolicies = 8 << 20
+
+func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, error) {
+	id := kind.String() + text
+	p.mu.Lock()
+	known := p.parsed[id]
+	p.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	parsed, err := policy.Parse([]byte(text), kind)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes+len(id) > maxCachedPolicies || p.parsed == nil {
+		p.parsed, p.bytes = make(map[string]*policy.Policy), 0
+	}
+	if p.parsed[id] == nil {
+		p.parsed[id] = parsed
+		p.bytes += len(id)
+	}
+	return parsed, nil
+}

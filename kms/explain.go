@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/cretula/cretula/kms/audit"
+	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/policy"
+)
+
+// ExplainInput is the body of a signed request for an explanation.
+type ExplainInput struct {
+	DecisionId *string `json:",omitempty" kms:"required,len=1..128"`
+}
+
+// errExplain is the one answer for a decision that is unknown and one that the
+// caller may not see.
+func errExplain() *kmsapi.Error {
+	return kmsapi.Errorf(kmsapi.AccessDenied, "There is no such decision, or you are not allowed to see it.")
+}
+
+// ErrNoDecision: no event has the id.
+var ErrNoDecision = errors.New("kms: there is no such decision")
+
+// Explain returns the event of a decision to whoever may do everything here: the
+// admin socket and the owner of the files. The error matches [ErrNoDecision].
+func (s *Server) Explain(ctx context.Context, id string) (*Event, error) {
+	return FindEvent(ctx, s.audit, id)
+}
+
+// FindEvent looks for the event of a decision in a log. The error matches
+// [ErrNoDecision].
+func FindEvent(ctx context.Context, log AuditLog, id string) (*Event, error) {
+	entry, err := log.Find(ctx, id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return nil, ErrNoDecision
+	}
+	if err != nil {
+		return nil, err
+	}
+	event := new(Event)
+	if err := json.Unmarshal(entry.Event, event); err != nil {
+		return nil, err
+	}
+	return event, nil
+}
+
+// ExplainTo returns the event of a decision to a caller who may call GetKeyPolicy
+// on the key that it is about; where it is about none, to one of the same account
+// whose identity policies allow GetKeyPolicy on every key. All others get the
+// same AccessDeniedException, whether or not the decision exists. Being asked is
+// an event of its own.
+func (s *Server) ExplainTo(ctx context.Context, caller *Caller, in *ExplainInput) (*Event, error) {
+	return run(ctx, s, caller, "ExplainDecision", in, func(c *call, in *ExplainInput) (*Event, error) {
+		c.op = kmsapi.Lookup("GetKeyPolicy")
+		c.event.EventSource = "cretula"
+		c.parameter("decisionId", *in.DecisionId)
+		event, err := s.Explain(ctx, *in.DecisionId)
+		if errors.Is(err, ErrNoDecision) {
+			c.event.Outcome = Denied
+			return nil, errExplain()
+		}
+		if err != nil {
+			return nil, err
+		}
+		return event, c.mayExplain(event)
+	})
+}
+
+func (c *call) mayExplain(event *Event) error {
+	var k *key
+	if len(event.Resources) > 0 {
+		name, ok := parseARN(event.Resources[0].ARN)
+		if !ok {
+			return errExplain()
+		}
+		loaded, err := c.server.loadKey(c.ctx, name)
+		if tampered, ok := errors.AsType[*ledger.TamperedError](err); ok {
+			// Nobody can be shown to have the right.
+			return &kmsapi.Error{Code: kmsapi.AccessDenied, Message: errExplain().Message, Err: tampered}
+		}
+		if err != nil && !errors.Is(err, errNoKey) {
+			return err
+		}
+		if err == nil {
+			c.noteKey(name)
+			k = loaded
+		}
+	}
+	if k == nil && event.UserIdentity.AccountID != c.caller.Principal.Account {
+		return errExplain()
+	}
+	in, err := c.request(k, usage{})
+	if err != nil {
+		return err
+	}
+	decision := policy.Evaluate(in)
+	c.event.Decision = &decision
+	if !decision.Allowed {
+		c.event.Outcome = Denied
+		return errExplain()
+	}
+	return nil
+}
+
+// parseARN reads the ARN of a key as this service writes it.
+func parseARN(arn string) (keyName, bool) {
+	part := strings.Split(arn, ":")
+	if len(part) != 6 {
+		return keyName{}, false
+	}
+	id, ok := strings.CutPrefix(part[5], "key/")
+	return keyName{part[4], part[3], id}, ok
+}

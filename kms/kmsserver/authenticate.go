@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kmsserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/cretula/cretula/internal/sigv4"
+	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/kms/ledger"
+)
+
+// authenticate verifies the signature of a request and returns who sent it.
+func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error) {
+	result, err := h.verifier.Verify(r, body)
+	if refusal, ok := errors.AsType[*sigv4.Error](err); ok {
+		return nil, &kmsapi.Error{Code: kmsapi.Code(refusal.Code), Message: refusal.Message}
+	}
+	if tampered, ok := errors.AsType[*ledger.TamperedError](err); ok {
+		// The client learns no more than of a key that does not exist; the
+		// operator learns which row it is.
+		h.Logger.ErrorContext(r.Context(), "principal refused", "cause", tampered.Error())
+		return nil, kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
+	}
+	if err != nil {
+		return nil, kmsapi.Internal(err)
+	}
+	return &kms.Caller{Principal: result.Owner, AccessKeyID: result.AccessKeyID, Region: result.Region}, nil
+}
+
+// lookup finds the secret of an access key. There are no sessions, so that a
+// request with a session token has no valid one.
+func (h *handler) lookup(ctx context.Context, accessKeyID, token string) ([]byte, kms.Principal, error) {
+	if token != "" {
+		return nil, kms.Principal{}, sigv4.ErrUnknown
+	}
+	principal, secret, err := h.KMS.AccessKey(ctx, accessKeyID)
+	if errors.Is(err, kms.ErrAccessKey) {
+		err = sigv4.ErrUnknown
+	}
+	return []byte(secret), principal, err
+}
+
+// explain answers [ExplainTarget].
+func (h *handler) explain(ctx context.Context, caller *kms.Caller, body []byte) ([]byte, error) {
+	in, err := kmsapi.Decode[kms.ExplainInput](body)
+	if err != nil {
+		return nil, err
+	}
+	event, err := h.KMS.ExplainTo(ctx, caller, in)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(event)
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kmsserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cretula/cretula/internal/sigv4"
+	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/kmsapi"
+)
+
+// DecisionHeader is the answer's header with the id that ExplainDecision and
+// `cretula kms explain` take. It is set on every error after a good signature.
+const DecisionHeader = "x-cretula-decision"
+
+// ExplainTarget is the X-Amz-Target of the one operation that is not of AWS's
+// service: {"DecisionId": "d-…"} is answered with the [kms.Event].
+const ExplainTarget = "CretulaService.ExplainDecision"
+
+type handler struct {
+	Config
+	verifier *sigv4.Verifier[kms.Principal]
+}
+
+// An exchange is one request on its way; the log record is made of it.
+type exchange struct {
+	id        string
+	operation string
+	caller    *kms.Caller
+	err       error
+	status    int
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := h.Now()
+	x := &exchange{id: newRequestID()}
+	body := h.guard(r.Context(), x, func() ([]byte, error) { return h.answer(r, x) })
+	x.status = http.StatusOK
+	if x.err != nil {
+		body = h.refusal(w, x)
+	}
+	header := w.Header()
+	header.Set("x-amzn-RequestId", x.id)
+	header.Set("Content-Type", kmsapi.ContentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	w.WriteHeader(x.status)
+	_, writeErr := w.Write(body)
+	h.log(r.Context(), x, h.Now().Sub(start), writeErr)
+}
+
+// guard runs fn and turns a panic into an internal error; the stack goes to the
+// log only.
+func (h *handler) guard(ctx context.Context, x *exchange, fn func() ([]byte, error)) (body []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The value is not logged: it may quote what the request held.
+			h.Logger.ErrorContext(ctx, "panic", "request", x.id, "operation", x.operation,
+				"type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			body, x.err = nil, kmsapi.Internal(nil)
+		}
+	}()
+	body, x.err = fn()
+	return body
+}
+
+// refusal sets status and headers for x.err and returns the body.
+func (h *handler) refusal(w http.ResponseWriter, x *exchange) []byte {
+	e, ok := errors.AsType[*kmsapi.Error](x.err)
+	if !ok {
+		e = kmsapi.Internal(x.err)
+	}
+	x.status = e.HTTPStatus()
+	if e.Code == kmsapi.RequestEntityTooLarge {
+		w.Header().Set("Connection", "close")
+	}
+	if e.DecisionID != "" {
+		w.Header().Set(DecisionHeader, e.DecisionID)
+	}
+	return e.Body()
+}
+
+func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writeErr error) {
+	level, attrs := slog.LevelInfo, []slog.Attr{
+		slog.String("request", x.id), slog.String("operation", x.operation),
+		slog.Int("status", x.status), slog.Duration("took", took),
+	}
+	if x.caller != nil {
+		attrs = append(attrs, slog.String("caller", x.caller.Principal.ARN()), slog.String("region", x.caller.Region))
+	}
+	if e, ok := errors.AsType[*kmsapi.Error](x.err); ok {
+		attrs = append(attrs, slog.String("code", string(e.Code)), slog.String("decision", e.DecisionID))
+		if x.status >= http.StatusInternalServerError {
+			level = slog.LevelError
+			if e.Err != nil {
+				attrs = append(attrs, slog.String("cause", e.Err.Error()))
+			}
+		}
+	} else if x.err != nil {
+		level, attrs = slog.LevelError, append(attrs, slog.String("cause", x.err.Error()))
+	}
+	if writeErr != nil {
+		attrs = append(attrs, slog.String("write", "the client was gone"))
+	}
+	h.Logger.LogAttrs(ctx, level, "kms", attrs...)
+}
+
+// answer is the way of a request: route, authenticate, call.
+func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
+	target, err := route(r)
+	if err != nil {
+		return nil, err
+	}
+	x.operation = target
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	if x.caller, err = h.authenticate(r, body); err != nil {
+		return nil, err
+	}
+	x.caller.RequestID = x.id
+	x.caller.SourceIP = sourceIP(r)
+	x.caller.UserAgent = r.UserAgent()
+	x.caller.SecureTransport = r.TLS != nil
+	if target == ExplainTarget {
+		return h.explain(r.Context(), x.caller, body)
+	}
+	return h.KMS.Call(r.Context(), x.caller, target, body)
+}
+
+// route returns the operation of a request, or [ExplainTarget]. AWS answers a
+// request whose protocol or operation it does not know before it looks at the
+// signature, and so does this.
+func route(r *http.Request) (string, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	target := r.Header.Values("X-Amz-Target")
+	switch {
+	case r.Method != http.MethodPost || r.URL.Path != "/":
+		return "", kmsapi.Errorf(kmsapi.UnknownOperation, "The key service answers POST / only.")
+	case err != nil || mediaType != kmsapi.ContentType:
+		return "", kmsapi.Errorf(kmsapi.UnknownOperation, "The content type must be %s.", kmsapi.ContentType)
+	case len(target) != 1:
+		return "", &kmsapi.Error{Code: kmsapi.UnknownOperation}
+	case target[0] == ExplainTarget:
+		return ExplainTarget, nil
+	}
+	name, ok := strings.CutPrefix(target[0], kmsapi.TargetPrefix)
+	if !ok || kmsapi.Lookup(name) == nil {
+		return "", &kmsapi.Error{Code: kmsapi.UnknownOperation}
+	}
+	return name, nil
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	tooLarge := kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
+	if r.ContentLength > maxBody {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
+	case len(body) > maxBody:
+		return nil, tooLarge
+	}
+	return body, nil
+}
+
+// sourceIP is the address of the peer; proxies' headers prove nothing.
+func sourceIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+
+	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/cms"
+	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/reason"
+)
+
+// A recipient is a verified document and the key in it.
+type recipient struct {
+	document *attestation.Document
+	key      *rsa.PublicKey
+}
+
+// verifyRecipient judges the Recipient of a request: nil if there is none. The
+// document must be genuine, recent and carry an RSA key; which image it is from
+// is for policies to judge. Every fault is a ValidationException, before any
+// policy is looked at: AWS models no other exception that would fit.
+func (c *call) verifyRecipient(in *kmsapi.RecipientInfo) (*recipient, error) {
+	if in == nil {
+		return nil, nil
+	}
+	switch {
+	case in.KeyEncryptionAlgorithm == nil:
+		return nil, c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no KeyEncryptionAlgorithm"))
+	case *in.KeyEncryptionAlgorithm != kmsapi.RSAESOAEPSHA256:
+		return nil, c.reject(reason.New(reason.Unsupported, "kms.recipient.algorithm", "KeyEncryptionAlgorithm is not RSAES_OAEP_SHA_256"))
+	case in.AttestationDocument == nil:
+		return nil, c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no AttestationDocument"))
+	}
+	document, err := c.server.verifier.Verify(in.AttestationDocument, attestation.Expectation{
+		AllowAnyImage: true,
+		AllowAnyKind:  true,
+		AllowDebug:    true, // judged after the policies: see refuseDebug
+		Time:          c.now,
+	})
+	if err != nil {
+		return nil, c.reject(err)
+	}
+	c.event.Additional = describeRecipient(document)
+	c.event.Emulated = c.event.Emulated || document.Emulated
+	key, err := recipientKey(document.PublicKey)
+	if err != nil {
+		return nil, c.reject(err)
+	}
+	return &recipient{document, key}, nil
+}
+
+// reject records why a document was refused and returns what the client sees.
+func (c *call) reject(err error) error {
+	refused, ok := err.(*reason.Error)
+	if !ok {
+		return kmsapi.Internal(err)
+	}
+	c.event.Problems = refused.Problems
+	c.event.Outcome = Rejected
+	return kmsapi.Errorf(kmsapi.Validation, "The attestation document in the request is not valid: %v (%s).", refused.Reason(), refused.Rule())
+}
+
+// recipientKey reads the SubjectPublicKeyInfo of a document. Package cms says
+// which RSA keys an envelope can be sealed to.
+func recipientKey(spki []byte) (*rsa.PublicKey, error) {
+	if spki == nil {
+		return nil, reason.New(reason.Malformed, "kms.recipient.key.absent", "the document carries no public key")
+	}
+	parsed, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		// The parser's message is not passed on: it quotes the input.
+		return nil, reason.New(reason.Malformed, "kms.recipient.key.form", "the public key of the document is no SubjectPublicKeyInfo")
+	}
+	key, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, reason.New(reason.Unsupported, "kms.recipient.key.type", "the public key of the document is not RSA")
+	}
+	// Another encoding of the same key would give another key identifier.
+	canonical, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || !bytes.Equal(canonical, spki) {
+		return nil, reason.New(reason.Malformed, "kms.recipient.key.form", "the public key of the document is not in DER")
+	}
+	if _, err := cms.KeyIdentifier(key); err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// seal encrypts an answer to the recipient.
+func (r *recipient) seal(content []byte) ([]byte, error) {
+	sealed, err := cms.Seal(r.key, content)
+	if err != nil {
+		return nil, kmsapi.Internal(err)
+	}
+	return sealed, nil
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kms is the key service without HTTP: principals, keys, decisions and
+// the audit record of each. Every operation is one function over the shapes of
+// package kmsapi, and each request flows one way: resolve the key, verify the
+// recipient, decide, operate, seal, audit, answer.
+//
+// The service judges documents, policies judge images: a Recipient must be
+// genuine and recent, and its registers become condition keys. A key is used
+// only if the audit event of that use is durable; denials are events too.
+package kms
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/kms/rootkey"
+)
+
+// decisionSize is the length of a decision's random id in bytes: who cannot
+// guess an id learns nothing by asking.
+const decisionSize = 16
+
+// Config is what a service works with. Ledger, RootKey and Audit must be given;
+// closing them stays the caller's business.
+type Config struct {
+	// Ledger has the rows. Its meta row says whether the store is emulated.
+	Ledger *ledger.Ledger
+	// RootKey wraps key material and the secrets of access keys.
+	RootKey rootkey.Key
+	// Audit gets an event of every request before its answer.
+	Audit AuditLog
+	// Roots are the roots that documents must chain to; nil: AWS's. Given ones
+	// replace AWS's. A production store refuses all but AWS's.
+	Roots []*x509.Certificate
+	// AllowDebug lets policies allow documents of enclaves in debug mode. Without
+	// it such a request is denied even where a policy would allow it.
+	AllowDebug bool
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+	// Random is the source of keys and ids; nil: crypto/rand.
+	Random io.Reader
+}
+
+// A Server is the key service. It is safe for concurrent use.
+type Server struct {
+	ledger     *ledger.Ledger
+	rootKey    rootkey.Key
+	audit      AuditLog
+	verifier   *attestation.Verifier
+	allowDebug bool
+	emulated   bool
+	account    string
+	now        func() time.Time
+	random     io.Reader
+	policies   policyCache
+}
+
+// ErrProductionRoot: roots other than AWS's were given to a production store.
+var ErrProductionRoot = errors.New("kms: this is a production store: it trusts the roots of AWS only, whatever is given")
+
+// New returns the service over an open store. The error matches
+// [ErrProductionRoot] where a root is given that is not AWS's and the store is
+// not emulated.
+func New(c Config) (*Server, error) {
+	if c.Ledger == nil || c.RootKey == nil || c.Audit == nil {
+		return nil, errors.New("kms: Config needs Ledger, RootKey and Audit")
+	}
+	meta := c.Ledger.Meta()
+	if !isAccount(meta.Account) {
+		return nil, errors.New("kms: the account of the store is not twelve digits")
+	}
+	if !meta.Emulated && !awsRoots(c.Roots) {
+		return nil, ErrProductionRoot
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Random == nil {
+		c.Random = rand.Reader
+	}
+	verifier, err := attestation.NewVerifier(attestation.VerifierOptions{Roots: c.Roots, Now: c.Now})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		ledger: c.Ledger, rootKey: c.RootKey, audit: c.Audit, verifier: verifier, allowDebug: c.AllowDebug,
+		emulated: meta.Emulated, account: meta.Account, now: c.Now, random: c.Random,
+	}, nil
+}
+
+// awsRoots tells whether all roots are AWS's own.
+func awsRoots(roots []*x509.Certificate) bool {
+	for _, root := range roots {
+		if root == nil || !root.Equal(attestation.RootG1()) && !root.Equal(attestation.RootGovCloud()) {
+			return false
+		}
+	}
+	return true
+}
+
+// Account returns the account that the store was made for.
+func (s *Server) Account() string { return s.account }
+
+// Emulated tells whether the store is one for documents of emulators' roots.
+func (s *Server) Emulated() bool { return s.emulated }
+
+// handlers has the function of every operation that is built.
+var handlers = map[string]func(*Server, context.Context, *Caller, []byte) (any, error){
+	"CreateKey":       bind("CreateKey", (*Server).CreateKey),
+	"Decrypt":         bind("Decrypt", (*Server).Decrypt),
+	"DescribeKey":     bind("DescribeKey", (*Server).DescribeKey),
+	"Encrypt":         bind("Encrypt", (*Server).Encrypt),
+	"GenerateDataKey": bind("GenerateDataKey", (*Server).GenerateDataKey),
+	"GenerateRandom":  bind("GenerateRandom", (*Server).GenerateRandom),
+	"GetKeyPolicy":    bind("GetKeyPolicy", (*Server).GetKeyPolicy),
+	"ListKeys":        bind("ListKeys", (*Server).ListKeys),
+	"PutKeyPolicy":    bind("PutKeyPolicy", (*Server).PutKeyPolicy),
+}
+
+// bind puts the decoder of an operation's input before its function.
+func bind[I, O any](name string, op func(*Server, context.Context, *Caller, *I) (*O, error)) func(*Server, context.Context, *Caller, []byte) (any, error) {
+	return func(s *Server, ctx context.Context, caller *Caller, body []byte) (any, error) {
+		in, err := kmsapi.Decode[I](body)
+		if err != nil {
+			return nil, s.refuse(ctx, caller, name, err)
+		}
+		return op(s, ctx, caller, in)
+	}
+}
+
+// Call decodes the body of a request, calls the operation and returns the body of
+// the answer. Everything that happens is an event, an undecodable body and an
+// operation that is not built too. The error is a [*kmsapi.Error].
+func (s *Server) Call(ctx context.Context, caller *Caller, operation string, body []byte) ([]byte, error) {
+	op := kmsapi.Lookup(operation)
+	if op == nil {
+		return nil, &kmsapi.Error{Code: kmsapi.UnknownOperation}
+	}
+	handle := handlers[operation]
+	if handle == nil {
+		return nil, s.refuse(ctx, caller, operation, unsupported("the operation "+operation))
+	}
+	out, err := handle(s, ctx, caller, body)
+	if err != nil {
+		return nil, err
+	}
+	if op.NoOutput() {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(out)
+	if err != nil {
+		return nil, kmsapi.Internal(err)
+	}
+	return encoded, nil
+}
+
+// refuse records an error that no operation was called for.
+func (s *Server) refuse(ctx context.Context, caller *Caller, operation string, err error) error {
+	c, beginErr := s.begin(ctx, caller, operation)
+	if beginErr != nil {
+		return beginErr
+	}
+	return c.finish(err)
+}
