@@ -3,6 +3,7 @@
 package attestation
 
 import (
+	"crypto/x509"
 	"encoding/hex"
 	"time"
 
@@ -83,15 +84,20 @@ func (v *Verifier) Report(document []byte, e Expectation) *Verdict {
 		if cert == nil {
 			continue
 		}
-		verdict.Chain = append(verdict.Chain, CertificateSummary{
-			Subject:     cert.Subject.String(),
-			Serial:      hex.EncodeToString(cert.SerialNumber.Bytes()),
-			NotBefore:   cert.NotBefore.UTC(),
-			NotAfter:    cert.NotAfter.UTC(),
-			Fingerprint: FingerprintOf(cert.Raw).String(),
-		})
+		verdict.Chain = append(verdict.Chain, Summarize(cert))
 	}
 	return verdict
+}
+
+// Summarize describes a certificate. It says nothing about its being genuine.
+func Summarize(cert *x509.Certificate) CertificateSummary {
+	return CertificateSummary{
+		Subject:     cert.Subject.String(),
+		Serial:      hex.EncodeToString(cert.SerialNumber.Bytes()),
+		NotBefore:   cert.NotBefore.UTC(),
+		NotAfter:    cert.NotAfter.UTC(),
+		Fingerprint: FingerprintOf(cert.Raw).String(),
+	}
 }
 
 // describe fills in what the document says of itself.

@@ -55,6 +55,7 @@ exactly why a key was not released.`,
 		return cli.WithHint(cli.Usagef("%v", err), "see '%s --help'", cmd.CommandPath())
 	})
 	root.AddCommand(newPCRCommand(env))
+	root.AddCommand(newAttestationCommand(env))
 	root.AddCommand(newEIFCommand(env))
 	return root
 }
