@@ -115,8 +115,8 @@ func New(o Options) (*Attestor, error) {
 }
 
 // APIOption returns the middleware, for APIOptions of an aws.Config, of
-// kms.Options, or of a single call. It may be added once to each; a call that
-// meets it twice fails.
+// kms.Options, or of a single call. Where a call meets two, the one that was
+// added first does the work.
 //
 // A call in which the caller has set Recipient himself is left alone, and so is
 // its answer. In all others Recipient is set on a copy of the input; the
