@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/cretula/cretula/kms/audit"
@@ -31,22 +32,21 @@ var ErrNoDecision = errors.New("kms: there is no such decision")
 // Explain returns the event of a decision to whoever may do everything here: the
 // admin socket and the owner of the files. The error matches [ErrNoDecision].
 func (s *Server) Explain(ctx context.Context, id string) (*Event, error) {
-	return FindEvent(ctx, s.audit, id)
-}
-
-// FindEvent looks for the event of a decision in a log. The error matches
-// [ErrNoDecision].
-func FindEvent(ctx context.Context, log AuditLog, id string) (*Event, error) {
-	entry, err := log.Find(ctx, id)
+	entry, err := s.audit.Find(ctx, id)
 	if errors.Is(err, audit.ErrNotFound) {
 		return nil, ErrNoDecision
 	}
 	if err != nil {
 		return nil, err
 	}
+	return ParseEvent(entry)
+}
+
+// ParseEvent reads an event of the service from an entry of its audit log.
+func ParseEvent(entry audit.Entry) (*Event, error) {
 	event := new(Event)
 	if err := json.Unmarshal(entry.Event, event); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("kms: record %d of the audit log: %w", entry.Seq, err)
 	}
 	return event, nil
 }

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package adminsock is the way into a running key service for the user who runs
+// it: HTTP with JSON over a Unix socket in the data folder. The socket is 0600 in
+// a folder 0700, and the peer must have the uid of this process or be root, so
+// that reaching it is the proof of the right.
+//
+//	POST   /principals       {"type","name","account","policies"} → credentials
+//	GET    /principals       → {"principals": [...]}
+//	DELETE /principals/NAME  ?account=  → the principal that was removed
+//	GET    /decisions/ID     → the event
+//
+// An error is answered with {"code","message"}.
+package adminsock
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/cretula/cretula/internal/durable"
+)
+
+// Name is the name of the socket in the data folder.
+const Name = "admin.sock"
+
+// ErrNoServer: nobody listens on the socket.
+var ErrNoServer = errors.New("no key service is running on this folder")
+
+// pathLimit is how long the name of a socket may be: sun_path without its
+// terminating zero.
+func pathLimit() int {
+	if runtime.GOOS == "linux" {
+		return 107
+	}
+	return 103
+}
+
+// path returns the name of the socket of a data folder, or an error that says by
+// how much the folder's name is too long.
+func path(dir string) (string, error) {
+	name := filepath.Join(dir, Name)
+	if limit := pathLimit(); len(name) > limit {
+		return "", fmt.Errorf("the name of the admin socket, %s, has %d bytes; a Unix socket's can have %d: "+
+			"use a data folder with a shorter name", name, len(name), limit)
+	}
+	return name, nil
+}
+
+// Listen opens the admin socket of a data folder, which must be private. A socket
+// that a dead process left is replaced; one that somebody listens on is not. The
+// listener lets in only peers with the uid of this process, and root; closing it
+// removes the socket.
+func Listen(dir string) (net.Listener, error) {
+	if err := supported(); err != nil {
+		return nil, err
+	}
+	if err := durable.CheckPrivate(dir); err != nil {
+		return nil, err
+	}
+	name, err := path(dir)
+	if err != nil {
+		return nil, err
+	}
+	if conn, err := net.DialTimeout("unix", name, time.Second); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: another key service is running on this folder", name)
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	// Between bind and chmod the folder's mode keeps others out.
+	listener, err := net.Listen("unix", name)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(name, 0o600); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return &checkedListener{listener}, nil
+}
+
+// A checkedListener closes connections of other users at once.
+type checkedListener struct{ net.Listener }
+
+func (l *checkedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peerUID(conn); err == nil && (uid == os.Getuid() || uid == 0) {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package adminsock
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"github.com/cretula/cretula/kms"
+)
+
+// maxAnswer is more than a list of a thousand principals needs.
+const maxAnswer = 64 << 20
+
+// A Client speaks with the key service of a data folder.
+type Client struct{ http *http.Client }
+
+// Dial returns a client of the service that runs on the folder. The error matches
+// [ErrNoServer] if none does.
+func Dial(ctx context.Context, dir string) (*Client, error) {
+	if err := supported(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	name, err := path(dir)
+	if err != nil {
+		return nil, err
+	}
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, ErrNoServer
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn.Close()
+	return &Client{&http.Client{
+		Timeout: time.Minute,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", name)
+			},
+		},
+	}}, nil
+}
+
+func (c *Client) do(ctx context.Context, method, target string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(encoded)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+target, body)
+	if err != nil {
+		return err
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	encoded, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		e := &protocolError{}
+		if err := json.Unmarshal(encoded, e); err != nil || e.Message == "" {
+			return fmt.Errorf("adminsock: the key service answered %s", answer.Status)
+		}
+		return e
+	}
+	return json.Unmarshal(encoded, out)
+}
+
+// AddPrincipal is [kms.Server.AddPrincipal], with the same errors.
+func (c *Client) AddPrincipal(ctx context.Context, p kms.Principal) (kms.Credentials, error) {
+	var out kms.Credentials
+	err := c.do(ctx, http.MethodPost, "/principals", p, &out)
+	return out, err
+}
+
+// ListPrincipals is [kms.Server.ListPrincipals].
+func (c *Client) ListPrincipals(ctx context.Context) ([]kms.PrincipalInfo, error) {
+	var out principalList
+	err := c.do(ctx, http.MethodGet, "/principals", nil, &out)
+	return out.Principals, err
+}
+
+// RemovePrincipal is [kms.Server.RemovePrincipal], with the same errors.
+func (c *Client) RemovePrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error) {
+	var out kms.PrincipalInfo
+	target := "/principals/" + url.PathEscape(name) + "?" + url.Values{"account": {account}}.Encode()
+	err := c.do(ctx, http.MethodDelete, target, nil, &out)
+	return out, err
+}
+
+// Explain is [kms.Server.Explain], with the same errors.
+func (c *Client) Explain(ctx context.Context, id string) (*kms.Event, error) {
+	out := new(kms.Event)
+	err := c.do(ctx, http.MethodGet, "/decisions/"+url.PathEscape(id), nil, out)
+	return out, err
+}

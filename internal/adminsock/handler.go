@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package adminsock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/cretula/cretula/kms"
+)
+
+const (
+	maxBody     = 1 << 20
+	readTimeout = 30 * time.Second
+	// graceTime is how long Serve waits for answers under way.
+	graceTime = 5 * time.Second
+)
+
+// Serve answers on the listener until ctx ends; then it closes the listener and
+// returns nil.
+func Serve(ctx context.Context, listener net.Listener, server *kms.Server) error {
+	s := &http.Server{Handler: Handler(server), ReadTimeout: readTimeout, MaxHeaderBytes: 16 << 10}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(listener) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
+	defer cancel()
+	if err := s.Shutdown(grace); err != nil {
+		s.Close()
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Handler returns the protocol of the socket. Whoever reaches it may do all.
+func Handler(server *kms.Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /principals", func(w http.ResponseWriter, r *http.Request) {
+		var p kms.Principal
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			err = json.Unmarshal(body, &p)
+		}
+		if err != nil {
+			answer(w, nil, &protocolError{codeInvalid, "the request is not JSON of a principal"})
+			return
+		}
+		credentials, err := server.AddPrincipal(r.Context(), p)
+		answer(w, credentials, err)
+	})
+	mux.HandleFunc("GET /principals", func(w http.ResponseWriter, r *http.Request) {
+		list, err := server.ListPrincipals(r.Context())
+		answer(w, principalList{list}, err)
+	})
+	mux.HandleFunc("DELETE /principals/{name}", func(w http.ResponseWriter, r *http.Request) {
+		removed, err := server.RemovePrincipal(r.Context(), r.PathValue("name"), r.URL.Query().Get("account"))
+		answer(w, removed, err)
+	})
+	mux.HandleFunc("GET /decisions/{id}", func(w http.ResponseWriter, r *http.Request) {
+		event, err := server.Explain(r.Context(), r.PathValue("id"))
+		answer(w, event, err)
+	})
+	return mux
+}
+
+type principalList struct {
+	Principals []kms.PrincipalInfo `json:"principals"`
+}
+
+// Codes of errors on the socket.
+const (
+	codeInvalid    = "invalid"
+	codeExists     = "exists"
+	codeNoSuch     = "no-such-principal"
+	codeNoDecision = "no-such-decision"
+	codeFailed     = "failed"
+)
+
+// codes are the errors of package kms that a client can tell apart.
+var codes = map[string]error{
+	codeInvalid:    kms.ErrPrincipal,
+	codeExists:     kms.ErrPrincipalExists,
+	codeNoSuch:     kms.ErrNoPrincipal,
+	codeNoDecision: kms.ErrNoDecision,
+}
+
+// A protocolError is an error as it is on the socket.
+type protocolError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *protocolError) Error() string { return e.Message }
+
+// Unwrap returns the error of package kms that the code stands for.
+func (e *protocolError) Unwrap() error { return codes[e.Code] }
+
+func answer(w http.ResponseWriter, out any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		status = http.StatusBadRequest
+		e, ok := errors.AsType[*protocolError](err)
+		if !ok {
+			e = &protocolError{codeFailed, err.Error()}
+			for code, known := range codes {
+				if errors.Is(err, known) {
+					e.Code = code
+				}
+			}
+		}
+		out = e
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"code":"failed","message":"the answer cannot be written"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body)
+}
