@@ -57,6 +57,7 @@ exactly why a key was not released.`,
 	root.AddCommand(newPCRCommand(env))
 	root.AddCommand(newAttestationCommand(env))
 	root.AddCommand(newEIFCommand(env))
+	root.AddCommand(newNSMCommand(env))
 	return root
 }
 
