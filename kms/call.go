@@ -105,8 +105,9 @@ func (c *call) classify(err error) *kmsapi.Error {
 // parameter notes a member of the request that may be seen.
 func (c *call) parameter(name string, value any) { c.event.RequestParameters[name] = value }
 
-// isTampered tells whether a row was found not to be what this service wrote.
-func isTampered(err error) bool {
+// IsTampered tells whether an error says that a row of the store is not what this
+// service wrote. Its message names the row.
+func IsTampered(err error) bool {
 	_, ok := errors.AsType[*ledger.TamperedError](err)
 	return ok
 }

@@ -195,7 +195,7 @@ func (c *call) listKeys(in *kmsapi.ListKeysInput) (*kmsapi.ListKeysOutput, error
 			switch {
 			case id <= after:
 				return true
-			case row.Err != nil && !isTampered(row.Err):
+			case row.Err != nil && !IsTampered(row.Err):
 				rowErr = row.Err
 				return false
 			case row.Err != nil:

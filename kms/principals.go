@@ -218,7 +218,7 @@ func scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
 		var record principalRecord
 		info := PrincipalInfo{AccessKeyID: row.ID}
 		switch {
-		case isTampered(row.Err):
+		case IsTampered(row.Err):
 			info.Tampered = row.Err.Error()
 		case row.Err != nil:
 			bad = row.Err

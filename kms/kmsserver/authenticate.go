@@ -11,7 +11,6 @@ import (
 	"github.com/cretula/cretula/internal/sigv4"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/kmsapi"
-	"github.com/cretula/cretula/kms/ledger"
 )
 
 // authenticate verifies the signature of a request and returns who sent it.
@@ -20,10 +19,10 @@ func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error
 	if refusal, ok := errors.AsType[*sigv4.Error](err); ok {
 		return nil, &kmsapi.Error{Code: kmsapi.Code(refusal.Code), Message: refusal.Message}
 	}
-	if tampered, ok := errors.AsType[*ledger.TamperedError](err); ok {
+	if kms.IsTampered(err) {
 		// The client learns no more than of a key that does not exist; the
 		// operator learns which row it is.
-		h.Logger.ErrorContext(r.Context(), "principal refused", "cause", tampered.Error())
+		h.Logger.ErrorContext(r.Context(), "principal refused", "cause", err.Error())
 		return nil, kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
 	}
 	if err != nil {
