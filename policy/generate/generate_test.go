@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package generate
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/policy"
+)
+
+const (
+	account = "000000000000"
+	admin   = "arn:aws:iam::000000000000:user/admin"
+	role    = "arn:aws:iam::000000000000:role/data-processing"
+	keyARN  = "arn:aws:kms:us-east-1:000000000000:key/4c0e0000-0000-0000-0000-000000000000"
+)
+
+func image(seed string) pcr.Set {
+	var s pcr.Set
+	for i := range pcr.Index(3) {
+		s.Put(i, pcr.Sum([]byte(seed+i.String())))
+	}
+	return s
+}
+
+func config(images ...pcr.Set) Config {
+	return Config{Account: account, Administrators: []string{admin}, EnclaveRole: role, Images: images}
+}
+
+var (
+	adminCaller = policy.Principal{Type: policy.CallerUser, ARN: admin, AccountID: account}
+	roleCaller  = policy.Principal{
+		Type: policy.CallerRoleSession, ARN: "arn:aws:sts::000000000000:assumed-role/data-processing/cretula",
+		AccountID: account, RoleARN: role,
+	}
+	rootCaller = policy.Principal{Type: policy.CallerRoot, ARN: "arn:aws:iam::000000000000:root", AccountID: account}
+)
+
+func contextOf(s *pcr.Set) policy.Context {
+	c := policy.Context{}
+	if s == nil {
+		return c
+	}
+	for i, d := range s.All() {
+		c.Set("kms:RecipientAttestation:"+i.String(), d.String())
+		if i == 0 {
+			c.Set("kms:RecipientAttestation:ImageSha384", d.String())
+		}
+	}
+	return c
+}
+
+func TestKeyPolicyDecides(t *testing.T) {
+	good, second, other := image("a"), image("b"), image("c")
+	changed := image("a")
+	changed.Put(0, pcr.Sum([]byte("x")))
+	changed.Put(2, pcr.Sum([]byte("y")))
+	mixed := image("a")
+	mixed.Put(1, pcr.Sum([]byte("bPCR1")))
+	var debug pcr.Set
+	for i := range pcr.Index(3) {
+		debug.Put(i, pcr.Digest{})
+	}
+	doc, err := KeyPolicy(config(good, second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(doc, policy.KindKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := policy.Parse([]byte(`{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`), policy.KindIdentity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		caller  policy.Principal
+		action  string
+		image   *pcr.Set
+		allowed bool
+		sid     string
+	}{
+		{"the image", roleCaller, "Decrypt", &good, true, SidEnclave},
+		{"the image, data key", roleCaller, "GenerateDataKey", &good, true, SidEnclave},
+		{"the second image", roleCaller, "Decrypt", &second, true, SidEnclave + "2"},
+		{"another image", roleCaller, "Decrypt", &other, false, SidOtherImage},
+		{"the application changed", roleCaller, "Decrypt", &changed, false, SidOtherImage},
+		{"registers of two images", roleCaller, "Decrypt", &mixed, false, ""},
+		{"debug", roleCaller, "Decrypt", &debug, false, SidOtherImage},
+		{"no document", roleCaller, "Decrypt", nil, false, SidNoAttestation},
+		{"no document, data key", roleCaller, "GenerateDataKey", nil, false, SidNoAttestation},
+		{"a grant out of the enclave", roleCaller, "CreateGrant", nil, false, SidNoAttestation},
+		{"a key pair", roleCaller, "GenerateDataKeyPair", &good, false, ""},
+		{"the role encrypts", roleCaller, "Encrypt", nil, false, ""},
+		{"admin encrypts", adminCaller, "Encrypt", nil, true, SidAdministrator},
+		{"admin's policy", adminCaller, "PutKeyPolicy", nil, true, SidAdministrator},
+		{"admin decrypts", adminCaller, "Decrypt", nil, false, SidNoAttestation},
+		{"admin decrypts out of the image", adminCaller, "Decrypt", &good, false, ""},
+		{"admin re-encrypts", adminCaller, "ReEncryptFrom", nil, false, SidNoAttestation},
+		{"admin re-encrypts to it", adminCaller, "ReEncryptTo", nil, false, ""},
+		{"admin grants", adminCaller, "CreateGrant", nil, false, SidNoAttestation},
+		{"admin makes data keys", adminCaller, "GenerateDataKeyWithoutPlaintext", nil, false, ""},
+		{"root", rootCaller, "DescribeKey", nil, false, ""},
+		{"root decrypts", rootCaller, "Decrypt", &good, false, ""},
+	} {
+		d := policy.Evaluate(policy.Input{
+			Request: policy.Request{
+				Principal: test.caller, Action: "kms:" + test.action, Resource: keyARN, ResourceAccount: account,
+				Context: contextOf(test.image),
+			},
+			KeyPolicy: p, Identity: []policy.Named{{Name: "all", Policy: all}},
+		})
+		sid := ""
+		if len(d.By) > 0 {
+			sid = d.By[0].Sid
+		}
+		if d.Allowed != test.allowed || sid != test.sid {
+			t.Errorf("%s: allowed %v by %q, want %v by %q", test.name, d.Allowed, sid, test.allowed, test.sid)
+		}
+	}
+}
+
+func TestKeyPolicyIsStable(t *testing.T) {
+	first, err := KeyPolicy(config(image("a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if again, _ := KeyPolicy(config(image("a"))); !bytes.Equal(first, again) {
+			t.Fatal("two outputs for one input")
+		}
+	}
+	if !bytes.Contains(first, []byte("\n  \"Statement\": [\n")) || bytes.Contains(first, []byte(":root")) {
+		t.Errorf("the policy looks like this:\n%s", first)
+	}
+}
+
+func TestKeyPolicyRefuses(t *testing.T) {
+	var without, debug pcr.Set
+	without.Put(3, pcr.Sum(nil))
+	debug = image("a")
+	debug.Put(1, pcr.Digest{})
+	for name, edit := range map[string]func(*Config){
+		"no administrator":            func(c *Config) { c.Administrators = nil },
+		"the account's root":          func(c *Config) { c.Administrators = []string{"arn:aws:iam::000000000000:root"} },
+		"the account":                 func(c *Config) { c.Administrators = []string{account} },
+		"everyone":                    func(c *Config) { c.Administrators = []string{"*"} },
+		"a wildcard":                  func(c *Config) { c.Administrators = []string{admin + "*"} },
+		"another account":             func(c *Config) { c.Account = "111111111111" },
+		"no account":                  func(c *Config) { c.Account = "" },
+		"a user where a role must be": func(c *Config) { c.EnclaveRole = admin },
+		"no role":                     func(c *Config) { c.EnclaveRole = "" },
+		"no image":                    func(c *Config) { c.Images = nil },
+		"an empty image":              func(c *Config) { c.Images = []pcr.Set{{}} },
+		"no PCR0":                     func(c *Config) { c.Images = []pcr.Set{without} },
+		"debug":                       func(c *Config) { c.Images = []pcr.Set{image("a"), debug} },
+		"too large":                   func(c *Config) { c.Images = make([]pcr.Set, 100); fill(c.Images) },
+	} {
+		c := config(image("a"))
+		edit(&c)
+		if doc, err := KeyPolicy(c); err == nil || doc != nil || !strings.HasPrefix(err.Error(), "generate: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func fill(images []pcr.Set) {
+	for i := range images {
+		images[i] = image(string(rune('a' + i)))
+	}
+}
