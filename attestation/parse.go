@@ -5,6 +5,7 @@ package attestation
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 	"time"
 
 	"github.com/cretula/cretula/pcr"
@@ -21,7 +22,8 @@ type Unverified struct {
 	timestamp                   time.Time
 	pcrs                        pcr.Set
 	publicKey, userData, nonce  []byte
-	certificates                [][]byte
+	bundle                      [][]byte
+	leaf                        []byte
 	payloadIndefinite, tagged18 bool
 	// complete says that the payload was read to its end.
 	complete bool
@@ -56,7 +58,12 @@ func (u *Unverified) UnverifiedNonce() []byte { return u.nonce }
 
 // UnverifiedCertificates returns the certificates as DER, perhaps: cabundle in
 // its order, root first, then the leaf.
-func (u *Unverified) UnverifiedCertificates() [][]byte { return u.certificates }
+func (u *Unverified) UnverifiedCertificates() [][]byte {
+	if len(u.bundle) == 0 || u.leaf == nil {
+		return nil
+	}
+	return append(slices.Clip(u.bundle), u.leaf)
+}
 
 // UnverifiedPayloadHash returns the SHA-256 of the payload.
 func (u *Unverified) UnverifiedPayloadHash() [32]byte { return sha256.Sum256(u.payload) }

@@ -43,7 +43,6 @@ func (u *Unverified) readPayload(w *walker) error {
 	}
 	u.payloadIndefinite = h.indefinite()
 	var found seen
-	var leaf []byte
 	err = w.entries(h, 0, func(key []byte, at int) error {
 		if key[0]>>5 != majorText {
 			w.flag(ruleMap, at, "a key of the payload is not a text string")
@@ -55,7 +54,7 @@ func (u *Unverified) readPayload(w *walker) error {
 		if err != nil {
 			return w.skip(1)
 		}
-		return u.readField(w, string(name), &found, &leaf)
+		return u.readField(w, string(name), &found)
 	})
 	if err != nil {
 		return err
@@ -65,13 +64,10 @@ func (u *Unverified) readPayload(w *walker) error {
 	}
 	u.reportMissing(w.f, found)
 	u.complete = true
-	if leaf != nil {
-		u.certificates = append(u.certificates, leaf)
-	}
 	return nil
 }
 
-func (u *Unverified) readField(w *walker, name string, found *seen, leaf *[]byte) (err error) {
+func (u *Unverified) readField(w *walker, name string, found *seen) (err error) {
 	switch name {
 	case "module_id":
 		found.moduleID = true
@@ -90,7 +86,7 @@ func (u *Unverified) readField(w *walker, name string, found *seen, leaf *[]byte
 		err = u.readRegisters(w, name, KindNitroTPM)
 	case "certificate":
 		found.certificate = true
-		*leaf, err = w.bytesField(ruleCertificate, name, 1, false)
+		u.leaf, err = w.bytesField(ruleCertificate, name, 1, false)
 	case "cabundle":
 		found.cabundle = true
 		err = u.readBundle(w)
@@ -268,12 +264,15 @@ func (u *Unverified) readBundle(w *walker) error {
 		}
 		der, err := w.bytesField(ruleBundle, fmt.Sprintf("cabundle[%d]", i), 1, false)
 		if err == nil && der != nil {
-			u.certificates = append(u.certificates, der)
+			u.bundle = append(u.bundle, der)
 		}
 		return err
 	})
 	if err == nil && (count == 0 || count > maxBundle) {
 		w.flag(ruleBundle, h.at, "cabundle has %d certificates, not 1 to %d", count, maxBundle)
+	}
+	if len(u.bundle) != count {
+		u.bundle = nil // what is left of it would be no chain
 	}
 	return err
 }

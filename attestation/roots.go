@@ -3,6 +3,7 @@
 package attestation
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -43,7 +44,8 @@ func mustDecode(constant string) []byte {
 }
 
 func mustParse(der []byte) *x509.Certificate {
-	cert, err := x509.ParseCertificate(der)
+	// A parsed certificate refers to its bytes, and belongs to the caller.
+	cert, err := x509.ParseCertificate(bytes.Clone(der))
 	if err != nil {
 		panic("attestation: a built-in root does not parse: " + err.Error())
 	}

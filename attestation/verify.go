@@ -149,23 +149,29 @@ type check struct {
 	v *Verifier
 	f findings
 	// u may be incomplete, and chain may have nil members, if f is not empty.
-	u     *Unverified
+	u *Unverified
+	// ders are the certificates, root first, leaf last; none if leaf or bundle
+	// could not be read.
+	ders  [][]byte
 	chain []*x509.Certificate
-	at    time.Time
+	// rooted says that the first of them is a trusted root.
+	rooted bool
+	at     time.Time
 }
 
 func (v *Verifier) check(document []byte, e Expectation) *check {
 	c := &check{v: v}
 	c.u = parse(document, &c.f)
 	c.setTime(e)
-	c.chain = parseChain(&c.f, c.u.certificates)
+	c.ders = c.u.UnverifiedCertificates()
+	c.chain = parseChain(&c.f, c.ders)
 	if len(c.chain) > 0 {
 		c.checkRoot()
 		checkChain(&c.f, c.chain)
 		c.checkTimes(e)
 	}
 	c.checkExpectation(e)
-	if !c.f.has(reason.Malformed) && c.rooted() && len(c.chain) == chainLength {
+	if !c.f.has(reason.Malformed) && c.rooted && len(c.chain) == chainLength {
 		checkChainSignatures(&c.f, c.chain)
 		c.checkSignature()
 	}
@@ -187,20 +193,17 @@ func (c *check) setTime(e Expectation) {
 	}
 }
 
-// rooted tells whether the first certificate is a trusted root.
-func (c *check) rooted() bool {
-	return len(c.u.certificates) > 0 && slices.Contains(c.v.roots, FingerprintOf(c.u.certificates[0]))
-}
-
+// checkRoot checks that the first certificate is a trusted root.
 func (c *check) checkRoot() {
-	if c.rooted() {
+	root := FingerprintOf(c.ders[0])
+	if c.rooted = slices.Contains(c.v.roots, root); c.rooted {
 		return
 	}
 	wanted := make([]string, len(c.v.roots))
 	for i, root := range c.v.roots {
 		wanted[i] = root.String()
 	}
-	c.f.add(ruleRoot, "the chain ends in %v, trusted is %s", FingerprintOf(c.u.certificates[0]), strings.Join(wanted, " or "))
+	c.f.add(ruleRoot, "the chain ends in %v, trusted is %s", root, strings.Join(wanted, " or "))
 }
 
 // trust returns whose word the document is, 0 if that was not established.
@@ -208,7 +211,7 @@ func (c *check) trust() Trust {
 	if c.f.has(reason.Malformed, reason.Untrusted, reason.BadSignature) {
 		return 0
 	}
-	return trustOf(FingerprintOf(c.u.certificates[0]))
+	return trustOf(FingerprintOf(c.ders[0]))
 }
 
 // checkTimes checks the validity of every certificate and the place of the
