@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package eif
+
+import (
+	"bytes"
+	"context"
+	"crypto/elliptic"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/cretula/cretula/reason"
+)
+
+// sharedSeeds returns files of other people, where they are.
+func sharedSeeds(f *testing.F, patterns ...string) [][]byte {
+	f.Helper()
+	var seeds [][]byte
+	for _, p := range patterns {
+		names, err := filepath.Glob(filepath.Join(sharedDir, p))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				f.Fatal(err)
+			}
+			seeds = append(seeds, data)
+		}
+	}
+	if _, err := os.Stat(sharedDir); err == nil && len(seeds) == 0 {
+		f.Fatalf("no seeds in %q", patterns)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		f.Log("shared test data not present")
+	}
+	return seeds
+}
+
+// FuzzParse: what is accepted has the measurements that the definition gives,
+// and its sections cover the file; everything else has a reason.
+func FuzzParse(f *testing.F) {
+	good := assemble(4, 0, usual(f)...)
+	seeds := append(sharedSeeds(f, "valid/*", "signature/*", "corrupt/*"), good, signedFile(f, newSigner(f, elliptic.P256())))
+	for _, e := range edits {
+		seeds = append(seeds, fixCRC(e.change(bytes.Clone(good))))
+	}
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		for _, file := range [][]byte{file, fixCRC(file)} {
+			im, err := Parse(bytes.NewReader(file), int64(len(file)))
+			if err != nil {
+				if _, ok := reason.Of(err); !ok || im != nil {
+					t.Fatalf("refused without a reason: %v", err)
+				}
+				continue
+			}
+			m, err := im.Measure(context.Background())
+			if err != nil {
+				if r, ok := reason.Of(err); !ok || r != reason.Mismatch || m.Len() != 0 {
+					t.Fatalf("not measured: %v", err)
+				}
+				continue
+			}
+			if _, signed := m.Get(8); signed != (im.Signature() != nil) {
+				t.Fatal("PCR8 and signature do not go together")
+			}
+			if s := im.Signature(); s != nil {
+				pcr0, _ := m.Get(0)
+				_ = s.Verify(pcr0, signatureClock)
+			}
+			if _, err := im.Describe(m).Metadata.marshal(); err != nil {
+				t.Fatal(err)
+			}
+			m.Remove(8)
+			if m.Set != naive(file) {
+				t.Fatal("other measurements than by the definition")
+			}
+		}
+	})
+}
+
+func (d *MetadataDescription) marshal() ([]byte, error) {
+	if d == nil {
+		return nil, nil
+	}
+	return d.MarshalJSON()
+}
+
+// FuzzMetadata: what is accepted can be written and read again.
+func FuzzMetadata(f *testing.F) {
+	seeds := append(sharedSeeds(f, "inputs/metadata-*.json"), testMetadataBytes(f),
+		[]byte(`{"ImageName":"a","ImageVersion":"b","BuildMetadata":{},"DockerInfo":null,"CustomMetadata":[1,{"a":2}]}`))
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := ParseMetadata(data)
+		if err != nil {
+			if r, ok := reason.Of(err); !ok || r != reason.Malformed || m != nil {
+				t.Fatalf("refused without a reason: %v", err)
+			}
+			return
+		}
+		encoded, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseMetadata(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice, err := again.Encode()
+		if err != nil || !bytes.Equal(twice, encoded) {
+			t.Fatalf("%s became %s: %v", encoded, twice, err)
+		}
+		if m.ImageName != again.ImageName || !reflect.DeepEqual(m.BuildMetadata, again.BuildMetadata) {
+			t.Fatal("read again, it differs")
+		}
+		if _, err := (MetadataDescription{m}).MarshalJSON(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzSignature: nothing in a signature section leads to a panic or to
+// allocation beyond its size.
+func FuzzSignature(f *testing.F) {
+	s := newSigner(f, elliptic.P384())
+	pcr0 := usualPCR0(f)
+	good := section(s.pem, s.envelope(f, protectedFor(elliptic.P384()), payloadFor(0, pcr0)))
+	for _, seed := range [][]byte{good, good[:len(good)/2], {0x81, 0xa2}, {0x9b, 255, 255, 255, 255, 255, 255, 255, 255}} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		sig, err := parseSignature(data, 0)
+		if err != nil {
+			if r, ok := reason.Of(err); !ok || r != reason.Malformed || sig != nil {
+				t.Fatalf("refused without a reason: %v", err)
+			}
+			return
+		}
+		err = sig.Verify(pcr0, signatureClock)
+		if sig.Matches(pcr0) != (sig.checkValue() == nil && sig.checkRegister(pcr0) == nil) || (err == nil && !sig.Matches(pcr0)) {
+			t.Fatalf("findings disagree: %v", err)
+		}
+	})
+}
