@@ -34,6 +34,8 @@ type Listener struct {
 
 	closing sync.Once
 	closed  error
+	// done is closed with the listener.
+	done chan struct{}
 }
 
 // Listen makes a socket of mode 0600. Its folder must exist, belong to this user
@@ -61,7 +63,7 @@ func Listen(socketPath string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nsm: %w", err)
 	}
-	l := &Listener{socket: socket.(*net.UnixListener), path: socketPath}
+	l := &Listener{socket: socket.(*net.UnixListener), path: socketPath, done: make(chan struct{})}
 	l.socket.SetUnlinkOnClose(false)
 	if l.file, err = os.Lstat(socketPath); err != nil {
 		l.socket.Close()
@@ -133,10 +135,10 @@ func (l *Listener) Serve(ctx context.Context, dev Device) error {
 	for {
 		select {
 		case slots <- struct{}{}:
-		case <-ctx.Done():
+		case <-l.done:
 			return nil
 		}
-		conn, err := l.accept(ctx)
+		conn, err := l.accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -156,7 +158,7 @@ func (l *Listener) Serve(ctx context.Context, dev Device) error {
 }
 
 // accept waits out a shortage of descriptors or memory.
-func (l *Listener) accept(ctx context.Context) (*net.UnixConn, error) {
+func (l *Listener) accept() (*net.UnixConn, error) {
 	for {
 		conn, err := l.socket.AcceptUnix()
 		switch {
@@ -164,7 +166,7 @@ func (l *Listener) accept(ctx context.Context) (*net.UnixConn, error) {
 			errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
 			select {
 			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
+			case <-l.done:
 			}
 		default:
 			return conn, err
@@ -176,6 +178,7 @@ func (l *Listener) accept(ctx context.Context) (*net.UnixConn, error) {
 // taken its place. It ends Serve, and with it every connection.
 func (l *Listener) Close() error {
 	l.closing.Do(func() {
+		close(l.done)
 		// While the socket is open no other file can have its inode number.
 		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
 			l.closed = os.Remove(l.path)

@@ -234,6 +234,37 @@ func TestMoreConnectionsThanServed(t *testing.T) {
 	}
 }
 
+// TestCloseEndsServe, with connections that are idle, and with as many as are
+// served at a time.
+func TestCloseEndsServe(t *testing.T) {
+	for _, n := range []int{0, 1, maxConns} {
+		path := socketPath(t)
+		l, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- l.Serve(context.Background(), echo) }()
+		var conns []*net.UnixConn
+		for range n {
+			conn := rawConn(t, path)
+			exchangeRaw(t, conn, nil)
+			conns = append(conns, conn)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		for _, conn := range conns {
+			if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+				t.Errorf("a connection goes on: %d, %v", n, err)
+			}
+		}
+	}
+}
+
 // TestFailingDevice: what is no response becomes InternalError.
 func TestFailingDevice(t *testing.T) {
 	responses := map[string]struct {
@@ -387,8 +418,8 @@ func TestServeEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		for range 3 * request * request { // none, 3, 12
-			client.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		for range 10 * request * request { // the 40 of the last fill every buffer
+			client.SetDeadline(time.Now().Add(20 * time.Millisecond))
 			client.Write(make([]byte, request))
 		}
 	}
@@ -512,22 +543,11 @@ func TestPeerRule(t *testing.T) {
 }
 
 // TestForeignPeer opens the socket file to everybody, as no Listener does, and
-// has another user connect: both ends refuse. The test runs itself again as that
-// user.
+// has another user connect, who is turned away. The test runs itself again as
+// that user.
 func TestForeignPeer(t *testing.T) {
 	if path := os.Getenv("NSM_TEST_FOREIGN"); path != "" {
-		if _, err := Dial(path); err == nil && os.Getenv("NSM_TEST_ROOT") == "" {
-			fmt.Println("dialled")
-		}
-		conn, err := net.DialUnix(network, nil, &net.UnixAddr{Name: path, Net: network})
-		if err != nil {
-			fmt.Println("not connected:", err)
-			os.Exit(0)
-		}
-		conn.SetDeadline(time.Now().Add(time.Minute))
-		conn.Write(Request{Command: DescribePCR}.Encode())
-		n, err := conn.Read(make([]byte, MaxResponse))
-		fmt.Println("read", n, err)
+		fmt.Println(askAs(path))
 		os.Exit(0)
 	}
 	if os.Geteuid() != 0 {
@@ -556,7 +576,7 @@ func TestForeignPeer(t *testing.T) {
 	run := func(uid uint32) string {
 		cmd := exec.Command(program, "-test.run=^TestForeignPeer$")
 		cmd.Dir = "/"
-		cmd.Env = []string{"NSM_TEST_FOREIGN=" + path, "NSM_TEST_ROOT=1"}
+		cmd.Env = []string{"NSM_TEST_FOREIGN=" + path}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -570,6 +590,19 @@ func TestForeignPeer(t *testing.T) {
 	if got := run(0); !strings.HasPrefix(got, "read 7") {
 		t.Errorf("root: %s", got)
 	}
+}
+
+// askAs sends one request and tells what came of it.
+func askAs(path string) string {
+	conn, err := net.DialUnix(network, nil, &net.UnixAddr{Name: path, Net: network})
+	if err != nil {
+		return "not connected: " + err.Error()
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.Write(Request{Command: DescribePCR}.Encode())
+	n, err := conn.Read(make([]byte, MaxResponse))
+	return fmt.Sprintf("read %d %v", n, err)
 }
 
 func copyFile(to, from string) error {

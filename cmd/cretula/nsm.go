@@ -315,7 +315,7 @@ func newNSMRandom(env *cli.Env) *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&asHex, "hex", false, "write hexadecimal digits and a newline")
-	cmd.Flags().StringVar(&output, "output", "-", "write to this `FILE`, mode 0600")
+	cmd.Flags().StringVar(&output, "output", "-", "write to this `FILE`, which is made with mode 0600")
 	return cmd
 }
 
