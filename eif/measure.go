@@ -23,7 +23,11 @@ import (
 // PCR0 does not pin where one section ends and the next begins. Whoever compares
 // measurements should compare PCR0, PCR1 and PCR2.
 func (im *Image) Measure(ctx context.Context) (pcr.Measurements, error) {
-	p := newPipeline()
+	var largest int64
+	for _, s := range im.Sections {
+		largest = max(largest, s.Size)
+	}
+	p := newPipeline(largest)
 	crcHeader(p.side.crc, &im.rawHeader)
 	err := im.feed(ctx, p)
 	m := p.finish()
@@ -62,7 +66,7 @@ func (im *Image) feed(ctx context.Context, p *pipeline) error {
 				return err
 			}
 			b := p.buffer()
-			b.data = b.data[:min(s.Size-pos, bufferSize)]
+			b.data = b.data[:min(s.Size-pos, int64(len(b.data)))]
 			if err := readAt(im.r, b.data, s.DataOffset()+pos); err != nil {
 				return err
 			}
@@ -109,7 +113,9 @@ type pipeline struct {
 	ramdisk int
 }
 
-func newPipeline() *pipeline {
+// newPipeline returns a pipeline for content whose largest section has that size.
+func newPipeline(largest int64) *pipeline {
+	size := min(max(largest, SectionHeaderSize), bufferSize)
 	p := &pipeline{
 		free:   make(chan *buffer, bufferCount),
 		toMain: make(chan *buffer, bufferCount),
@@ -119,7 +125,7 @@ func newPipeline() *pipeline {
 		side:   sideHashes{pcr2: sha512.New384(), crc: crc32.NewIEEE()},
 	}
 	for range bufferCount {
-		p.free <- &buffer{data: make([]byte, bufferSize)}
+		p.free <- &buffer{data: make([]byte, size)}
 	}
 	return p
 }

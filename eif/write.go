@@ -110,9 +110,14 @@ func Write(ctx context.Context, w io.WriteSeeker, spec Spec) (pcr.Measurements, 
 	if _, err := w.Write(header[:]); err != nil {
 		return pcr.Measurements{}, err
 	}
-	p := newPipeline()
+	parts := spec.parts()
+	var largest int64
+	for _, part := range parts {
+		largest = max(largest, part.source.Size)
+	}
+	p := newPipeline(largest)
 	crcHeader(p.side.crc, &header)
-	for _, part := range spec.parts() {
+	for _, part := range parts {
 		if err = writeSection(ctx, w, p, part); err != nil {
 			break
 		}
@@ -177,7 +182,7 @@ func writeSection(ctx context.Context, w io.Writer, p *pipeline, s part) error {
 			return err
 		}
 		b := p.buffer()
-		b.data = b.data[:min(left, bufferSize)]
+		b.data = b.data[:min(left, int64(len(b.data)))]
 		if n, err := io.ReadFull(s.source.Reader, b.data); err != nil {
 			return fmt.Errorf("eif: %v: %d bytes short of the %d announced: %w", s.t, left-int64(n), s.source.Size, err)
 		}
