@@ -5,6 +5,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/cretula/cretula/reason"
 )
@@ -352,7 +353,7 @@ const contextPrefix = "kms:encryptioncontext:"
 
 func (d *decoder) condition(o Operator, m member) (Condition, error) {
 	vendor, name, ok := strings.Cut(m.name, ":")
-	if !ok || vendor == "" || name == "" || !actionText(vendor, "-") || d.vars && strings.Contains(m.name, "${") {
+	if !ok || vendor == "" || name == "" || !actionText(vendor, "-") || strings.ContainsFunc(name, unicode.IsControl) || d.vars && strings.Contains(m.name, "${") {
 		return Condition{}, fault(d.doc, m.off, "policy.key", "a condition key must be a vendor, a colon and a name: %s", quote(m.name))
 	}
 	c := Condition{Operator: o, Key: m.name, operator: o.String(), negated: o.Negated(), folded: strings.ToLower(m.name)}

@@ -112,12 +112,12 @@ func KeyPolicy(c Config) ([]byte, error) {
 	}
 	statements = append(statements,
 		statement{
-			Sid: SidNoAttestation, Effect: policy.Deny, Principal: "*", Action: guarded,
-			Condition: map[string]map[string]any{"Null": {imageKey: "true"}},
-		},
-		statement{
 			Sid: SidOtherImage, Effect: policy.Deny, Principal: "*", Action: guarded,
 			Condition: map[string]map[string]any{"StringNotEqualsIgnoreCase": {imageKey: images}},
+		},
+		statement{
+			Sid: SidNoAttestation, Effect: policy.Deny, Principal: "*", Action: guarded,
+			Condition: map[string]map[string]any{"Null": {imageKey: "true"}},
 		})
 	for i := range statements {
 		statements[i].Resource = "*"

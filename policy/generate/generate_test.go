@@ -91,18 +91,18 @@ func TestKeyPolicyDecides(t *testing.T) {
 		{"the application changed", roleCaller, "Decrypt", &changed, false, SidOtherImage},
 		{"registers of two images", roleCaller, "Decrypt", &mixed, false, ""},
 		{"debug", roleCaller, "Decrypt", &debug, false, SidOtherImage},
-		{"no document", roleCaller, "Decrypt", nil, false, SidNoAttestation},
-		{"no document, data key", roleCaller, "GenerateDataKey", nil, false, SidNoAttestation},
-		{"a grant out of the enclave", roleCaller, "CreateGrant", nil, false, SidNoAttestation},
+		{"no document", roleCaller, "Decrypt", nil, false, SidOtherImage},
+		{"no document, data key", roleCaller, "GenerateDataKey", nil, false, SidOtherImage},
+		{"a grant out of the enclave", roleCaller, "CreateGrant", nil, false, SidOtherImage},
 		{"a key pair", roleCaller, "GenerateDataKeyPair", &good, false, ""},
 		{"the role encrypts", roleCaller, "Encrypt", nil, false, ""},
 		{"admin encrypts", adminCaller, "Encrypt", nil, true, SidAdministrator},
 		{"admin's policy", adminCaller, "PutKeyPolicy", nil, true, SidAdministrator},
-		{"admin decrypts", adminCaller, "Decrypt", nil, false, SidNoAttestation},
+		{"admin decrypts", adminCaller, "Decrypt", nil, false, SidOtherImage},
 		{"admin decrypts out of the image", adminCaller, "Decrypt", &good, false, ""},
-		{"admin re-encrypts", adminCaller, "ReEncryptFrom", nil, false, SidNoAttestation},
+		{"admin re-encrypts", adminCaller, "ReEncryptFrom", nil, false, SidOtherImage},
 		{"admin re-encrypts to it", adminCaller, "ReEncryptTo", nil, false, ""},
-		{"admin grants", adminCaller, "CreateGrant", nil, false, SidNoAttestation},
+		{"admin grants", adminCaller, "CreateGrant", nil, false, SidOtherImage},
 		{"admin makes data keys", adminCaller, "GenerateDataKeyWithoutPlaintext", nil, false, ""},
 		{"root", rootCaller, "DescribeKey", nil, false, ""},
 		{"root decrypts", rootCaller, "Decrypt", &good, false, ""},
@@ -117,6 +117,10 @@ func TestKeyPolicyDecides(t *testing.T) {
 		sid := ""
 		if len(d.By) > 0 {
 			sid = d.By[0].Sid
+		}
+		without := test.image == nil && sid == SidOtherImage
+		if without != (len(d.By) == 2 && d.By[1].Sid == SidNoAttestation) {
+			t.Errorf("%s: by %v", test.name, d.By)
 		}
 		if d.Allowed != test.allowed || sid != test.sid {
 			t.Errorf("%s: allowed %v by %q, want %v by %q", test.name, d.Allowed, sid, test.allowed, test.sid)

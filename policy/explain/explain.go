@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package explain tells a policy decision in plain words: what decided, what was
+// wanted and what was there, the likely cause and what to do. It works on the
+// trace of a decision alone, so that it can explain out of an audit log.
+package explain
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/cretula/cretula/policy"
+)
+
+// An Explanation is what is to be said about a decision. Its JSON has every value
+// in full; its texts shorten digests.
+type Explanation struct {
+	// Verdict is "ALLOWED" or "DENIED".
+	Verdict string `json:"verdict"`
+	// Because is the deciding rule in half a sentence.
+	Because string `json:"because"`
+	// Findings are likely causes, the likeliest first; none for what was allowed.
+	Findings []Finding `json:"likely,omitempty"`
+
+	decision *policy.Decision
+}
+
+// A Finding is a likely cause of a denial.
+type Finding struct {
+	// ID is stable, such as "debug-document".
+	ID string `json:"id"`
+	// Likely says what is probably the case, as one or more sentences.
+	Likely string `json:"likely"`
+	// ToDo says what would change the decision.
+	ToDo string `json:"to_do"`
+}
+
+// Of explains a decision, which must stay unchanged.
+func Of(d *policy.Decision) Explanation {
+	e := Explanation{Verdict: "DENIED", decision: d}
+	if d.Allowed {
+		e.Verdict = "ALLOWED"
+	}
+	e.Because = because(d)
+	if !d.Allowed {
+		e.Findings = findings(d)
+	}
+	return e
+}
+
+func because(d *policy.Decision) string {
+	action := d.Trace.Action
+	switch d.Cause {
+	case policy.CauseKeyPolicy:
+		return "a statement of the key policy allows it"
+	case policy.CauseDelegated:
+		return "the key policy leaves it to the account, and an identity policy allows it"
+	case policy.CauseIdentity:
+		if len(d.By) == 0 {
+			return "the account's root user needs no policy for it"
+		}
+		return "an identity policy allows it"
+	case policy.CauseBoth:
+		return "the key policy and the caller's own account both allow it"
+	case policy.CauseKeyDeny, policy.CauseIdentityDeny:
+		where := "the key policy"
+		if d.Cause == policy.CauseIdentityDeny {
+			where = "an identity policy"
+		}
+		if allowed(d) {
+			return "a statement of " + where + " forbids it, whatever others allow"
+		}
+		return "no statement allows it, and one of " + where + " forbids it"
+	case policy.CauseNoKeyAllow:
+		return "no statement of the key policy allows it"
+	case policy.CauseNoIdentityAllow:
+		if delegated(d) {
+			return "the key policy leaves it to the account, and no identity policy allows it"
+		}
+		return "no identity policy allows it"
+	case policy.CauseCrossAccount:
+		return action + " is not possible on a key of another account"
+	case policy.CauseInvalid:
+		return "a policy that it depends on cannot be used"
+	}
+	return "of a rule that this version does not know: " + string(d.Cause)
+}
+
+func allowed(d *policy.Decision) bool {
+	for s := range statements(d) {
+		if s.Effect == policy.Allow && s.Applied && !s.Delegates {
+			return true
+		}
+	}
+	return false
+}
+
+func delegated(d *policy.Decision) bool {
+	for s := range statements(d) {
+		if s.Delegates && s.Applied {
+			return true
+		}
+	}
+	return false
+}
+
+// statements iterates over all statements of the trace, those of the key first.
+func statements(d *policy.Decision) func(yield func(*policy.StatementTrace) bool) {
+	return func(yield func(*policy.StatementTrace) bool) {
+		for i := range d.Trace.Policies {
+			p := &d.Trace.Policies[i]
+			for j := range p.Statements {
+				if !yield(&p.Statements[j]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// relevant tells whether a statement is about this request: it applied with an
+// effect that matters, or is an Allow kept from applying by its conditions alone.
+func relevant(d *policy.Decision, s *policy.StatementTrace) bool {
+	switch {
+	case s.Applied:
+		return true
+	case s.Effect == policy.Deny || d.Allowed:
+		return false
+	}
+	return len(s.Failed) == 1 && s.Failed[0] == policy.ElementCondition
+}
+
+// statementName is a statement's Sid in quotes, or its number in the policy.
+func statementName(sid string, index int) string {
+	if sid != "" {
+		return fmt.Sprintf("%q", sid)
+	}
+	return fmt.Sprintf("number %d", index+1)
+}
+
+// Short shortens a digest of 24 or more hex digits to the first eight and the
+// last two. Other texts are cut after 100 bytes, and quoted if a character of them
+// does not print.
+func Short(s string) string {
+	const shortest, longest = 24, 100
+	digits := strings.TrimPrefix(strings.ToLower(s), "0x")
+	if len(digits) >= shortest && strings.Trim(digits, "0123456789abcdef") == "" {
+		prefix := s[:len(s)-len(digits)]
+		digits = s[len(prefix):]
+		return prefix + digits[:8] + "…" + digits[len(digits)-2:]
+	}
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
+	}
+	if strings.ContainsFunc(s, unprintable) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// shortList shortens each value, and names at most three.
+func shortList(values []string) string {
+	const most = 3
+	parts := make([]string, 0, most+1)
+	for i, v := range values {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("%d more", len(values)-most))
+			break
+		}
+		if v = Short(v); v == "" {
+			v = `""`
+		}
+		parts = append(parts, v)
+	}
+	return strings.Join(parts, " or ")
+}
+
+func unprintable(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
