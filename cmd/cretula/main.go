@@ -54,7 +54,11 @@ exactly why a key was not released.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return cli.WithHint(cli.Usagef("%v", err), "see '%s --help'", cmd.CommandPath())
 	})
+	root.AddCommand(newDemoCommand(env))
+	root.AddCommand(newUpCommand(env))
 	root.AddCommand(newPCRCommand(env))
+	root.AddCommand(newInsideCommand())
+	root.AddCommand(newKMSCommand(env))
 	root.AddCommand(newAttestationCommand(env))
 	root.AddCommand(newEIFCommand(env))
 	root.AddCommand(newNSMCommand(env))
