@@ -15,9 +15,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cretula/cretula/internal/durable"
@@ -96,11 +98,20 @@ func initialise(path string) error {
 	return errors.Join(err, db.Close())
 }
 
+// mapSize is how much address space is reserved for the file. Within it a
+// write never waits for readers; beyond it one that lets the file grow may.
+const mapSize = 256 << 20
+
 func options() *bbolt.Options {
+	reserve := mapSize
+	if runtime.GOOS == "windows" {
+		reserve = 0 // there the file itself would be made that large
+	}
 	return &bbolt.Options{
-		Timeout:      LockTimeout,
-		FreelistType: bbolt.FreelistMapType,
-		NoStatistics: true,
+		InitialMmapSize: reserve,
+		Timeout:         LockTimeout,
+		FreelistType:    bbolt.FreelistMapType,
+		NoStatistics:    true,
 		OpenFile: func(path string, flag int, _ os.FileMode) (*os.File, error) {
 			// Without O_CREATE: Create alone makes files.
 			return durable.OpenPrivate(path, flag&^os.O_CREATE)
@@ -127,7 +138,7 @@ func Open(path string) (*Store, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, translate(err))
+		return nil, fmt.Errorf("%s: %w", path, translateOpen(err))
 	}
 	s := &Store{db: db, writer: make(chan struct{}, 1)}
 	if err := s.check(path); err != nil {
@@ -148,8 +159,9 @@ func checkFile(path string) error {
 	if err != nil {
 		return err
 	}
-	if info.Size() == 0 {
-		return fmt.Errorf("%s: %w: it is empty", path, keystore.ErrDamaged)
+	// bbolt never has fewer than four pages; an empty file it would fill.
+	if info.Size() < 4*1024 {
+		return fmt.Errorf("%s: %w: it is cut off", path, keystore.ErrDamaged)
 	}
 	return nil
 }
@@ -170,6 +182,9 @@ func (s *Store) check(path string) error {
 	}
 	return guard(func() error {
 		if err := checkFormat(tx); err != nil {
+			return err
+		}
+		if err := checkPages(tx); err != nil {
 			return err
 		}
 		// The walk here happens in this goroutine, where a fault of the
@@ -203,6 +218,33 @@ func checkFormat(tx *bbolt.Tx) error {
 		return fmt.Errorf("%w: format version %d", keystore.ErrDamaged, version)
 	}
 	return nil
+}
+
+// checkPages goes over the pages of the file in their order, without following
+// any reference, and checks the lengths that bbolt would believe.
+func checkPages(tx *bbolt.Tx) error {
+	const metaPages = 2
+	for id := metaPages; ; {
+		page, err := tx.Page(id)
+		if err != nil {
+			return err
+		}
+		if page == nil { // behind the last one
+			return nil
+		}
+		if page.Type == "free" {
+			id++
+			continue
+		}
+		next, err := tx.Page(id + page.OverflowCount)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			return fmt.Errorf("%w: page %d says that %d more belong to it", keystore.ErrDamaged, id, page.OverflowCount)
+		}
+		id += 1 + page.OverflowCount
+	}
 }
 
 func walk(tx *bbolt.Tx) error {
@@ -244,6 +286,19 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", keystore.ErrDamaged, err)
 	}
 	return err
+}
+
+// translateOpen is translate for the opening, where all that is not the
+// system's refusal is bbolt's judgement of the content.
+func translateOpen(err error) error {
+	err = translate(err)
+	_, system := errors.AsType[syscall.Errno](err)
+	switch {
+	case system, errors.Is(err, keystore.ErrInUse), errors.Is(err, keystore.ErrDamaged),
+		errors.Is(err, durable.ErrNotPrivate):
+		return err
+	}
+	return fmt.Errorf("%w: %w", keystore.ErrDamaged, err)
 }
 
 func (s *Store) begin(writable bool) (tx *bbolt.Tx, err error) {
