@@ -88,6 +88,9 @@ func (w *walker) stop(rule ruleID, at int, format string, args ...any) error {
 }
 
 func (w *walker) flag(rule ruleID, at int, format string, args ...any) {
+	if w.f.full(rule) {
+		return
+	}
 	w.f.add(rule, "%s, at byte %d", fmt.Sprintf(format, args...), at)
 }
 

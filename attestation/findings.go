@@ -24,8 +24,11 @@ type findings struct {
 	cause  error
 }
 
+// full tells whether no more problems of a rule are listed.
+func (f *findings) full(rule ruleID) bool { return f.counts[rule] == maxPerRule }
+
 func (f *findings) add(rule ruleID, format string, args ...any) {
-	if f.counts[rule] == maxPerRule {
+	if f.full(rule) {
 		return
 	}
 	f.counts[rule]++
