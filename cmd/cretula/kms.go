@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cretula/cretula/internal/adminsock"
+	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/datadir"
+	"github.com/cretula/cretula/internal/durable"
+	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/reason"
+)
+
+// maxPolicyFile is twice the longest policy that IAM takes.
+const maxPolicyFile = 64 << 10
+
+func newKMSCommand(env *cli.Env) *cobra.Command {
+	return newNounCommand("kms", "Administer the key service, and ask why it said no",
+		newNounCommand("principal", "Add, list and remove the users and roles of the key service",
+			newPrincipalAdd(env), newPrincipalList(env), newPrincipalRemove(env)),
+		newKMSExplain(env))
+}
+
+// A kmsAdmin does what only the owner of the data folder may: over the admin
+// socket of a running service, else on the files.
+type kmsAdmin interface {
+	AddPrincipal(context.Context, kms.Principal) (kms.Credentials, error)
+	ListPrincipals(context.Context) ([]kms.PrincipalInfo, error)
+	RemovePrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error)
+}
+
+const dataDirVariable = "CRETULA_DATA_DIR"
+
+func dataDirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "data-dir", "", "data `DIR` of the key service (default $"+dataDirVariable+")")
+}
+
+// openAdmin connects to the service of the folder or opens the folder itself.
+func openAdmin(ctx context.Context, env *cli.Env, flag string) (admin kmsAdmin, closeAdmin func() error, err error) {
+	dir := cmp.Or(flag, env.Getenv(dataDirVariable))
+	if dir == "" {
+		return nil, nil, cli.WithHint(cli.Usagef("no data folder is named"), "give --data-dir, or set %s", dataDirVariable)
+	}
+	client, err := adminsock.Dial(ctx, dir)
+	if err == nil {
+		return client, func() error { return nil }, nil
+	}
+	if !errors.Is(err, adminsock.ErrNoServer) {
+		return nil, nil, err
+	}
+	files, err := datadir.Open(ctx, dir)
+	switch {
+	case errors.Is(err, datadir.ErrNone):
+		return nil, nil, cli.WithHint(err, "'cretula up --data-dir %s' makes one", dir)
+	case errors.Is(err, keystore.ErrInUse):
+		return nil, nil, cli.WithHint(err, "a key service runs on %s without its admin socket; stop it first", dir)
+	case err != nil:
+		return nil, nil, err
+	}
+	server, err := files.Server(nil, false)
+	if err != nil {
+		return nil, nil, errors.Join(err, files.Close())
+	}
+	return server, files.Close, nil
+}
+
+// withAdmin runs fn and closes what was opened.
+func withAdmin(ctx context.Context, env *cli.Env, dir string, fn func(kmsAdmin) error) error {
+	admin, closeAdmin, err := openAdmin(ctx, env, dir)
+	if err != nil {
+		return err
+	}
+	err = fn(admin)
+	if closeErr := closeAdmin(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+type principalFlags struct {
+	dir, account, output string
+	policies             []string
+	role, json           bool
+}
+
+func newPrincipalAdd(env *cli.Env) *cobra.Command {
+	var f principalFlags
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add a user or role with one access key",
+		Long: `Adds a user, or with --role a role, to the key service and prints its access key,
+fit for the dot command of a shell. The secret is shown this once.
+
+A role's key acts as the session "cretula" of the role. Without --policy a
+principal has no identity policies: it may do what key policies allow it by name.`,
+		Example: `  $ cretula kms principal add data-processing --role --output role.env
+  $ cretula kms principal add alice --policy alice.json --json`,
+		Args: exactArguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runPrincipalAdd(cmd.Context(), env, &f, args[0]) },
+	}
+	flags := cmd.Flags()
+	dataDirFlag(cmd, &f.dir)
+	flags.BoolVar(&f.role, "role", false, "add a role rather than a user")
+	flags.StringArrayVar(&f.policies, "policy", nil, "identity policy, a JSON `FILE`; repeatable")
+	flags.StringVar(&f.account, "account", "", "`ACCOUNT` of twelve digits (default that of the service)")
+	flags.StringVar(&f.output, "output", "", "write the access key to a new `FILE` (0600) instead of stdout")
+	flags.BoolVar(&f.json, "json", false, "write a JSON object")
+	return cmd
+}
+
+// addedPrincipal is what "principal add" prints.
+type addedPrincipal struct {
+	Schema          string            `json:"schema"`
+	Type            kms.PrincipalType `json:"type"`
+	Name            string            `json:"name"`
+	Account         string            `json:"account"`
+	ARN             string            `json:"arn"`
+	AccessKeyID     string            `json:"access_key_id"`
+	SecretAccessKey string            `json:"secret_access_key"`
+}
+
+func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name string) error {
+	p := kms.Principal{Type: kms.User, Name: name, Account: f.account, Policies: []string{}}
+	if f.role {
+		p.Type = kms.Role
+	}
+	for _, file := range f.policies {
+		text, err := env.ReadInput(file, maxPolicyFile)
+		if err != nil {
+			return err
+		}
+		p.Policies = append(p.Policies, string(text))
+	}
+	if f.output != "" {
+		// Before there is a key that nobody would get to see.
+		if _, err := os.Lstat(f.output); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is there already", f.output)
+		}
+	}
+	var added addedPrincipal
+	err := withAdmin(ctx, env, f.dir, func(admin kmsAdmin) error {
+		credentials, err := admin.AddPrincipal(ctx, p)
+		if err != nil {
+			return principalError(err)
+		}
+		added.AccessKeyID, added.SecretAccessKey = credentials.AccessKeyID, credentials.SecretAccessKey
+		all, err := admin.ListPrincipals(ctx)
+		for _, info := range all {
+			if info.AccessKeyID == added.AccessKeyID {
+				added.Type, added.Name, added.Account, added.ARN = info.Type, info.Name, info.Account, info.Principal.ARN()
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	added.Schema = "cretula.kms.principal.v1"
+	return printAdded(env, f, &added)
+}
+
+func printAdded(env *cli.Env, f *principalFlags, added *addedPrincipal) error {
+	out := *env
+	var file *os.File
+	if f.output != "" {
+		var err error
+		if file, err = durable.OpenPrivate(f.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL); err != nil {
+			return err
+		}
+		out.Stdout = file
+	}
+	var err error
+	if f.json {
+		err = out.PrintJSON(added)
+	} else {
+		_, err = fmt.Fprintf(out.Stdout, "export AWS_ACCESS_KEY_ID='%s'\nexport AWS_SECRET_ACCESS_KEY='%s'\n", added.AccessKeyID, added.SecretAccessKey)
+	}
+	if file != nil {
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stderr, "added %s; its secret is not shown again\n", added.ARN)
+	return nil
+}
+
+// principalError says of a wrong description that it is the caller's.
+func principalError(err error) error {
+	if errors.Is(err, kms.ErrPrincipal) {
+		if _, ok := reason.Of(err); !ok {
+			return cli.Usagef("%v", err)
+		}
+	}
+	return err
+}
+
+func newPrincipalList(env *cli.Env) *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List users and roles with their access key ids",
+		Example: "  $ cretula kms principal list --data-dir run",
+		Args:    exactArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withAdmin(cmd.Context(), env, dir, func(admin kmsAdmin) error {
+				all, err := admin.ListPrincipals(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return printPrincipals(env, all, asJSON)
+			})
+		},
+	}
+	dataDirFlag(cmd, &dir)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return cmd
+}
+
+func printPrincipals(env *cli.Env, all []kms.PrincipalInfo, asJSON bool) error {
+	if asJSON {
+		return env.PrintJSON(struct {
+			Schema     string              `json:"schema"`
+			Principals []kms.PrincipalInfo `json:"principals"`
+		}{"cretula.kms.principals.v1", all})
+	}
+	w := tabwriter.NewWriter(env.Stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "ACCESS KEY\tPRINCIPAL\tPOLICIES\tCREATED")
+	for _, p := range all {
+		if p.Tampered != "" {
+			fmt.Fprintf(w, "%s\tREFUSED: %s\n", p.AccessKeyID, p.Tampered)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", p.AccessKeyID, p.IdentityARN(), len(p.Policies), p.Created.UTC().Format(time.RFC3339))
+	}
+	return w.Flush()
+}
+
+func newPrincipalRemove(env *cli.Env) *cobra.Command {
+	var dir, account string
+	cmd := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Remove a user or role; its access key is refused at once",
+		Long: `Removes a user or role. NAME is its name, or its access key id where a user and a
+role have the same name or where the stored row was tampered with.`,
+		Example: "  $ cretula kms principal remove data-processing",
+		Args:    exactArguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withAdmin(cmd.Context(), env, dir, func(admin kmsAdmin) error {
+				removed, err := admin.RemovePrincipal(cmd.Context(), args[0], account)
+				if err != nil {
+					return principalError(err)
+				}
+				fmt.Fprintf(env.Stderr, "removed %s\n", cmp.Or(removed.ARN, removed.AccessKeyID))
+				return nil
+			})
+		},
+	}
+	dataDirFlag(cmd, &dir)
+	cmd.Flags().StringVar(&account, "account", "", "`ACCOUNT` of the principal (default that of the service)")
+	return cmd
+}
