@@ -52,38 +52,55 @@ func FuzzParse(f *testing.F) {
 	for _, s := range seeds {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, file []byte) {
-		for _, file := range [][]byte{file, fixCRC(file)} {
-			im, err := Parse(bytes.NewReader(file), int64(len(file)))
-			if err != nil {
-				if _, ok := reason.Of(err); !ok || im != nil {
-					t.Fatalf("refused without a reason: %v", err)
-				}
-				continue
-			}
-			m, err := im.Measure(context.Background())
-			if err != nil {
-				if r, ok := reason.Of(err); !ok || r != reason.Mismatch || m.Len() != 0 {
-					t.Fatalf("not measured: %v", err)
-				}
-				continue
-			}
-			if _, signed := m.Get(8); signed != (im.Signature() != nil) {
-				t.Fatal("PCR8 and signature do not go together")
-			}
-			if s := im.Signature(); s != nil {
-				pcr0, _ := m.Get(0)
-				_ = s.Verify(pcr0, signatureClock)
-			}
-			if _, err := im.Describe(m).Metadata.marshal(); err != nil {
-				t.Fatal(err)
-			}
-			m.Remove(8)
-			if m.Set != naive(file) {
-				t.Fatal("other measurements than by the definition")
-			}
-		}
+	f.Fuzz(func(t *testing.T, file []byte) { checkFile(t, file) })
+}
+
+// FuzzEdit overwrites a part of a good file: small inputs reach what a random
+// file does not.
+func FuzzEdit(f *testing.F) {
+	bases := [][]byte{assemble(4, 0, usual(f)...), signedFile(f, newSigner(f, elliptic.P256()))}
+	f.Add(uint8(0), uint16(offCount), []byte{0, 4})
+	f.Add(uint8(1), uint16(third), []byte{0, 5, 0, 0})
+	f.Add(uint8(1), uint16(len(bases[1])-100), []byte{0x18, 0xff})
+	f.Fuzz(func(t *testing.T, base uint8, at uint16, patch []byte) {
+		file := bytes.Clone(bases[int(base)%len(bases)])
+		copy(file[int(at)%len(file):], patch)
+		checkFile(t, file)
 	})
+}
+
+// checkFile judges a file as it is and with its checksum put right.
+func checkFile(t *testing.T, file []byte) {
+	for _, file := range [][]byte{file, fixCRC(file)} {
+		im, err := Parse(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			if _, ok := reason.Of(err); !ok || im != nil {
+				t.Fatalf("refused without a reason: %v", err)
+			}
+			continue
+		}
+		m, err := im.Measure(context.Background())
+		if err != nil {
+			if r, ok := reason.Of(err); !ok || r != reason.Mismatch || m.Len() != 0 {
+				t.Fatalf("not measured: %v", err)
+			}
+			continue
+		}
+		if _, signed := m.Get(8); signed != (im.Signature() != nil) {
+			t.Fatal("PCR8 and signature do not go together")
+		}
+		if s := im.Signature(); s != nil {
+			pcr0, _ := m.Get(0)
+			_ = s.Verify(pcr0, signatureClock)
+		}
+		if _, err := im.Describe(m).Metadata.marshal(); err != nil {
+			t.Fatal(err)
+		}
+		m.Remove(8)
+		if m.Set != naive(file) {
+			t.Fatal("other measurements than by the definition")
+		}
+	}
 }
 
 func (d *MetadataDescription) marshal() ([]byte, error) {
