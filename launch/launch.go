@@ -23,7 +23,8 @@
 //
 // A Unix socket of type SOCK_SEQPACKET. The program sends one packet for each
 // connection it wants: the name, 1 to 255 bytes, with one end of a stream
-// socket pair as the only descriptor (SCM_RIGHTS). The answer comes over the
+// socket pair as the only descriptor (SCM_RIGHTS). An empty packet ends the
+// service; what else is no request is dropped. The answer comes over the
 // other end: one byte 0, and the stream is connected, or one byte 1 and a text
 // up to the end of the stream.
 package launch
