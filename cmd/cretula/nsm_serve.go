@@ -6,11 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +16,7 @@ import (
 	"github.com/cretula/cretula/attestation/issuer"
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/durable"
+	"github.com/cretula/cretula/internal/stack"
 	"github.com/cretula/cretula/nsm"
 	"github.com/cretula/cretula/nsm/softnsm"
 	"github.com/cretula/cretula/pcr"
@@ -96,8 +93,7 @@ func runNSMServe(ctx context.Context, env *cli.Env, f *serveFlags) error {
 		// The root ends with this run, and so does its certificate.
 		defer os.Remove(certificate)
 	}
-	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Root().Raw})
-	if err := durable.WriteFile(certificate, root); err != nil {
+	if err := durable.WriteFile(certificate, stack.RootPEM(authority)); err != nil {
 		return err
 	}
 	f.announce(env, module, certificate)
@@ -161,45 +157,6 @@ func (f *serveFlags) authority(env *cli.Env) (a *issuer.Authority, certificate s
 		a, err = issuer.New(options)
 		return a, f.socket + ".root.crt", err
 	}
-	a, err = loadAuthority(f.root, options)
+	a, err = stack.LoadAuthority(f.root, options)
 	return a, strings.TrimSuffix(f.root, ".pem") + ".crt", err
-}
-
-// maxAuthorityFile is more than a root's certificate and key need.
-const maxAuthorityFile = 1 << 16
-
-// loadAuthority reads the root from a private file, or makes a new one there.
-func loadAuthority(name string, options issuer.Options) (*issuer.Authority, error) {
-	file, err := durable.OpenPrivate(name, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return makeAuthority(name, options)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxAuthorityFile))
-	if err != nil {
-		return nil, err
-	}
-	a, err := issuer.Load(data, options)
-	if err != nil {
-		return nil, reason.New(reason.Malformed, "issuer.root", "%s: %w", name, err)
-	}
-	return a, nil
-}
-
-func makeAuthority(name string, options issuer.Options) (*issuer.Authority, error) {
-	a, err := issuer.New(options)
-	if err != nil {
-		return nil, err
-	}
-	data, err := a.MarshalPEM()
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.CreateFile(name, data); err != nil {
-		return nil, err
-	}
-	return a, nil
 }
