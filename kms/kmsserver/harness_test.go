@@ -8,12 +8,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -237,12 +237,22 @@ func wantCode(t testing.TB, err error, code string) {
 	}
 }
 
-// raw is a hand-made request, signed by AWS's signer unless credentials are empty.
-type raw struct {
-	target, contentType, body, method, path string
-	credentials                             kms.Credentials
-	signedAt                                time.Time
-	tamper                                  func(*http.Request)
+// adminPolicy is a key policy that leaves everything to the administrator.
+const adminPolicy = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/admin"},"Action":"kms:*","Resource":"*"}}`
+
+func quoteJSON(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }
 
-func compact(s string) string { return strings.Join(strings.Fields(s), " ") }
+func readFile(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
