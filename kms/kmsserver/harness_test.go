@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -256,3 +257,5 @@ func readFile(t testing.TB, name string) string {
 	}
 	return string(b)
 }
+
+func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
