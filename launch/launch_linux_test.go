@@ -310,15 +310,15 @@ func TestDebugMode(t *testing.T) {
 func TestFallback(t *testing.T) {
 	image := probeImage(t, static(t))
 	for _, c := range []struct {
-		name            string
-		refused         uintptr
-		isolated, whole bool
+		name     string
+		refused  uintptr
+		isolated bool
 	}{
-		{"no user namespaces", unix.CLONE_NEWUSER, os.Geteuid() == 0, false},
-		{"no process namespaces", unix.CLONE_NEWPID, true, false},
-		{"no user and process namespaces", unix.CLONE_NEWUSER | unix.CLONE_NEWPID, os.Geteuid() == 0, false},
-		{"no network namespaces", unix.CLONE_NEWNET, false, false},
-		{"nothing", everything, false, false},
+		{"no user namespaces", unix.CLONE_NEWUSER, os.Geteuid() == 0},
+		{"no process namespaces", unix.CLONE_NEWPID, true},
+		{"no user and process namespaces", unix.CLONE_NEWUSER | unix.CLONE_NEWPID, os.Geteuid() == 0},
+		{"no network namespaces", unix.CLONE_NEWNET, false},
+		{"nothing", everything, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, r := runProbe(t, nil, image, func(config *Config) {
@@ -391,6 +391,36 @@ func TestKilled(t *testing.T) {
 				t.Errorf("%s is still there", e.dir)
 			}
 		})
+	}
+}
+
+// TestLeftBehind: what the program started ends with it, also where there is no
+// process namespace.
+func TestLeftBehind(t *testing.T) {
+	image := buildImage(t, static(t), nil, []string{"/app", probeArgument, "spawn"}, nil)
+	var out bytes.Buffer
+	e, err := startProbe(t.Context(), nil, image, &out, func(c *Config) {
+		c.refuse = func(flags uintptr) error {
+			if flags&unix.CLONE_NEWPID != 0 {
+				return unix.EPERM
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(out.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); processExists(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is still there")
+		}
 	}
 }
 

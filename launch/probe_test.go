@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -64,6 +65,8 @@ func probe(mode string) error {
 	case "sleep":
 		fmt.Println("ready")
 		time.Sleep(time.Hour)
+	case "spawn":
+		return probeSpawn()
 	case "orphan":
 		return probeParent()
 	}
@@ -141,6 +144,22 @@ func echo(ctx context.Context, in *Inside, text string) (string, error) {
 	}
 	back, err := io.ReadAll(conn)
 	return string(back), err
+}
+
+// probeSpawn ends while a process that it started goes on.
+func probeSpawn() error {
+	program, err := os.Executable()
+	if err != nil {
+		program = os.Args[0] // there is no /proc in the image's root
+	}
+	cmd := exec.Command(program, probeArgument, "sleep")
+	// There is no /dev/null either, for streams that are not given.
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stderr, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	fmt.Println(cmd.Process.Pid)
+	return nil
 }
 
 // probeParent starts an enclave of its own, prints its process id, and waits to

@@ -29,8 +29,7 @@ func (p *process) kill() {
 	select {
 	case <-p.done:
 	default:
-		// The process has not been waited for, or only just: its id is not
-		// in use again.
+		// Not waited for, or only just: the number is not in use again.
 		_ = unix.Kill(-p.pid, unix.SIGKILL)
 	}
 }
@@ -175,8 +174,18 @@ func (p *process) run(cmd *exec.Cmd, started chan<- error) {
 		return
 	}
 	started <- nil
+	waitForEnd(p.pid)
+	// As long as the process is not waited for, its group has that number.
+	// Without a process namespace, others of it may still run.
+	p.kill()
 	p.err = cmd.Wait()
 	close(p.done)
+}
+
+// waitForEnd returns when the process has ended, and leaves it to be waited for.
+func waitForEnd(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
 }
 
 // closeOnExec makes sure that no descriptor above standard error is inherited,

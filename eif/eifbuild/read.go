@@ -21,7 +21,6 @@ type Reader struct {
 	pos  int64
 	left int64 // of the current file's content
 	pad  int64 // after it
-	done bool
 	err  error
 }
 
