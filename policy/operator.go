@@ -209,7 +209,7 @@ var dateLayouts = []string{
 // parseDate reads the W3C profile of ISO 8601 or epoch seconds. Four digits are
 // a year, as a point in time of 1970 is no use to anyone.
 func parseDate(s string) (time.Time, bool) {
-	if len(s) == len("2006") {
+	if len(s) == len("2006") && digits(s) {
 		t, err := time.Parse("2006", s)
 		return t, err == nil
 	}
