@@ -117,11 +117,18 @@ func newService(t testing.TB, change ...func(*kms.Config)) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { files.Close() })
+	return serve(t, dir, files, change...)
+}
+
+// serve puts a server over open files.
+func serve(t testing.TB, dir string, files *datadir.Dir, change ...func(*kms.Config)) *service {
+	t.Helper()
 	s := &service{t: t, dir: dir, files: files, log: &lockedBuffer{}, audit: &flakyLog{AuditLog: files.Audit}}
 	config := kms.Config{Ledger: files.Ledger, RootKey: files.RootKey, Audit: s.audit, Roots: []*x509.Certificate{authority().Root()}}
 	for _, c := range change {
 		c(&config)
 	}
+	var err error
 	if s.kms, err = kms.New(config); err != nil {
 		t.Fatal(err)
 	}
