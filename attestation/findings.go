@@ -21,7 +21,6 @@ const maxPerRule = pcr.Count
 type findings struct {
 	list   []reason.Problem
 	counts [len(rules)]uint8
-	cause  error
 }
 
 // full tells whether no more problems of a rule are listed.
@@ -62,5 +61,5 @@ func (f *findings) err() error {
 	if len(f.list) == 0 {
 		return nil
 	}
-	return &reason.Error{Problems: f.sorted(), Err: f.cause}
+	return &reason.Error{Problems: f.sorted()}
 }
