@@ -4,6 +4,7 @@ package kmsserver_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -27,6 +28,7 @@ type raw struct {
 	method, path, target, contentType, body string
 	credentials                             kms.Credentials
 	token                                   string
+	region                                  string // that of the constant if empty
 	signedAt                                time.Time
 	unsigned                                bool
 	after                                   func(*http.Request) // changes it once it is signed
@@ -62,7 +64,7 @@ func (s *service) send(r raw) (status int, body string, header http.Header) {
 		}
 		hash := sha256.Sum256([]byte(r.body))
 		if err := v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: r.token},
-			req, hex.EncodeToString(hash[:]), "kms", region, at); err != nil {
+			req, hex.EncodeToString(hash[:]), "kms", cmp.Or(r.region, region), at); err != nil {
 			s.t.Fatal(err)
 		}
 	}
