@@ -159,7 +159,7 @@ var payloadCases = []ruleCase{
 	fieldCase("cabundle empty", set("cabundle", []byte{0x80}), "doc.cabundle"),
 	fieldCase("cabundle is bytes", set("cabundle", encode([]byte{1})), "doc.cabundle"),
 	fieldCase("cabundle of texts", set("cabundle", encode([]string{"a"})), "doc.cabundle"),
-	fieldCase("cabundle of 17", set("cabundle", encode(make([][]byte, 17, 17))), "doc.cabundle"),
+	fieldCase("cabundle of 17", set("cabundle", encode(make([][]byte, 17))), "doc.cabundle"),
 	fieldCase("public_key of 1025 bytes", set("public_key", encode(make([]byte, 1025))), "doc.public-key"),
 	fieldCase("public_key text", set("public_key", encode("key")), "doc.public-key"),
 	fieldCase("public_key undefined", set("public_key", []byte{0xf7}), "doc.public-key"),

@@ -66,7 +66,6 @@ const maxField = 4096
 var (
 	enclaveID  = regexp.MustCompile(`^i-[0-9a-f]{17}-enc[0-9a-f]{16}$`)
 	nitroTPMID = regexp.MustCompile(`^i-[0-9a-f]{17}-tpm[0-9a-f]{16}$`)
-	instanceID = regexp.MustCompile(`^i-[0-9a-f]{17}$`)
 )
 
 // instanceLength is the length of the instance id in a module id.
