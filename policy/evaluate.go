@@ -16,8 +16,12 @@ type Values []string
 // one key. Keys in lower case save a copy of the map.
 type Context map[string]Values
 
-// Set gives a key its values, in lower case, in place of those it had.
-func (c Context) Set(key string, values ...string) { c[strings.ToLower(key)] = values }
+// Add gives a key these values beside those it has. Two keys that differ in case
+// only thus keep both their values, which no condition on one value accepts.
+func (c Context) Add(key string, values ...string) {
+	key = strings.ToLower(key)
+	c[key] = append(c[key], values...)
+}
 
 // A Request is what is to be decided.
 type Request struct {

@@ -348,11 +348,11 @@ func TestTraceIsBounded(t *testing.T) {
 	}
 }
 
-func TestContextSet(t *testing.T) {
+func TestContextAdd(t *testing.T) {
 	c := Context{}
-	c.Set("kms:ViaService", "a")
-	c.Set("KMS:viaservice", "b", "c")
-	if want := (Context{"kms:viaservice": {"b", "c"}}); !reflect.DeepEqual(c, want) {
+	c.Add("kms:ViaService", "a")
+	c.Add("KMS:viaservice", "b", "c")
+	if want := (Context{"kms:viaservice": {"a", "b", "c"}}); !reflect.DeepEqual(c, want) {
 		t.Errorf("got %v", c)
 	}
 }
@@ -366,9 +366,9 @@ func BenchmarkEvaluate(b *testing.B) {
 	 {"Sid":"Guard","Effect":"Deny","Principal":"*","Action":["kms:Decrypt","kms:GenerateDataKey"],"Resource":"*","Condition":{"StringNotEqualsIgnoreCase":{"`+image+`":"`+value+`"}}}]}`,
 		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:GenerateRandom","Resource":"*"}}`)
 	c := Context{}
-	c.Set(image, value)
+	c.Add(image, value)
 	for i := range 32 {
-		c.Set(fmt.Sprint("kms:RecipientAttestation:PCR", i), value)
+		c.Add(fmt.Sprint("kms:RecipientAttestation:PCR", i), value)
 	}
 	in.Request.Context = c
 	b.ReportAllocs()

@@ -324,3 +324,57 @@ func FuzzParsePolicy(f *testing.F) {
 		}
 	})
 }
+
+// Whatever our reader takes, encoding/json takes too and reads as the same.
+func FuzzJSON(f *testing.F) {
+	seeds := append([]string{`[1,-0.5e+3,true,false,null,"",{}]`, `{"a":{"a":[[]]}}`, `"\ud83d\ude00"`, `01`, `{"a":1,"a":2}`}, samples[KindKey]...)
+	if len(seeds) < 6 {
+		f.Fatal("no seeds")
+	}
+	for _, s := range seeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		r := reader{doc: doc}
+		n, err := r.document()
+		if err != nil {
+			if n != nil || !strings.HasPrefix(err.Error(), "line ") {
+				t.Fatalf("%v with %v", n, err)
+			}
+			return
+		}
+		dec := json.NewDecoder(strings.NewReader(string(doc)))
+		dec.UseNumber()
+		var want any
+		if err := dec.Decode(&want); err != nil {
+			t.Fatalf("%q: encoding/json: %v", doc, err)
+		}
+		if got := plainValue(n); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q: %v, encoding/json %v", doc, got, want)
+		}
+	})
+}
+
+func plainValue(n *node) any {
+	switch n.kind {
+	case object:
+		m := map[string]any{}
+		for _, e := range n.members {
+			m[e.name] = plainValue(e.value)
+		}
+		return m
+	case array:
+		list := []any{}
+		for _, item := range n.items {
+			list = append(list, plainValue(item))
+		}
+		return list
+	case number:
+		return json.Number(n.text)
+	case boolean:
+		return n.text == "true"
+	case null:
+		return nil
+	}
+	return n.text
+}

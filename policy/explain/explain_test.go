@@ -42,9 +42,9 @@ func image(values ...string) policy.Context {
 	c := policy.Context{}
 	for i, v := range values {
 		if i == 0 {
-			c.Set("kms:RecipientAttestation:ImageSha384", v)
+			c.Add("kms:RecipientAttestation:ImageSha384", v)
 		}
-		c.Set("kms:RecipientAttestation:PCR"+string(rune('0'+i)), v)
+		c.Add("kms:RecipientAttestation:PCR"+string(rune('0'+i)), v)
 	}
 	return c
 }

@@ -45,9 +45,9 @@ func contextOf(s *pcr.Set) policy.Context {
 		return c
 	}
 	for i, d := range s.All() {
-		c.Set("kms:RecipientAttestation:"+i.String(), d.String())
+		c.Add("kms:RecipientAttestation:"+i.String(), d.String())
 		if i == 0 {
-			c.Set("kms:RecipientAttestation:ImageSha384", d.String())
+			c.Add("kms:RecipientAttestation:ImageSha384", d.String())
 		}
 	}
 	return c
