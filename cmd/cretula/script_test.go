@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -34,10 +35,11 @@ func TestScripts(t *testing.T) {
 				_, err := sharedTestdata()
 				return err == nil, nil
 			}
+			if program, ok := strings.CutPrefix(cond, "need:"); ok {
+				return haveProgram(program)
+			}
 			return false, nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": scriptExits,
-		},
+		Cmds: scriptCommands,
 	})
 }
