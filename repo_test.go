@@ -48,15 +48,17 @@ kms/keystore/keystoretest: kms/keystore
 kms/rootkey: internal/durable
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
-kms: kms/kmsapi kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
-kms/kmsserver: kms kms/kmsapi internal/sigv4
+kms: kms/kmsapi kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
+kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:
 internal/sigv4:
 internal/durable:
 internal/durable/crashtest: internal/need
-internal/adminsock: internal/durable
+internal/adminsock: kms internal/durable
+internal/datadir: kms kms/audit kms/keystore kms/keystore/bolt kms/ledger kms/rootkey internal/durable
+internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
 
 // forbidden lists what a package must not import from outside the module.
