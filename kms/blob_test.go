@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"github.com/cretula/cretula/kms/kmsapi"
+)
+
+const testID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+
+func testKey() (*keyRecord, materialVersion) {
+	id := strings.Repeat("ab", materialSize)
+	return &keyRecord{ID: testID, Account: "000000000000", Region: "us-east-1", Material: id},
+		materialVersion{id, bytes.Repeat([]byte{7}, materialSize)}
+}
+
+// counter is a source of "randomness" for vectors.
+type counter byte
+
+func (c *counter) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(*c)
+		*c++
+	}
+	return len(p), nil
+}
+
+// The format is stored by others for years: these bytes must never change. An
+// implementation in another language gave the same.
+func TestBlobVector(t *testing.T) {
+	key, material := testKey()
+	context := map[string]string{"b": "2", "a": "1"}
+	sealed, err := sealBlob(new(counter), key, material, context, []byte("plaintext"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := "c701" + hex.EncodeToString([]byte("000000000000")) + "24" + hex.EncodeToString([]byte(testID)) +
+		strings.Repeat("ab", 32) + "000102030405060708090a0b0c0d0e0f" + "101112131415161718191a1b"
+	const body = "ceb2fffd63208ae3e6007a934c859edf87bc6f0aad6304125d"
+	if got := hex.EncodeToString(sealed); got != header+body {
+		t.Errorf("got\n%s, want\n%s", got, header+body)
+	}
+	b, err := parseBlob(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := b.open(key.ARN(), material.secret, context)
+	if err != nil || string(opened) != "plaintext" {
+		t.Errorf("%q, %v", opened, err)
+	}
+}
+
+func TestBlobIsBound(t *testing.T) {
+	key, material := testKey()
+	context := map[string]string{"a": "b"}
+	sealed, err := sealBlob(rand.Reader, key, material, context, []byte("plaintext"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := parseBlob(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, open := range map[string]func() ([]byte, error){
+		"ARN":      func() ([]byte, error) { return b.open(key.ARN()+"x", material.secret, context) },
+		"material": func() ([]byte, error) { return b.open(key.ARN(), bytes.Repeat([]byte{8}, 32), context) },
+		"context":  func() ([]byte, error) { return b.open(key.ARN(), material.secret, nil) },
+		"size":     func() ([]byte, error) { return b.open(key.ARN(), material.secret[1:], context) },
+	} {
+		if out, err := open(); err == nil || out != nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	for i := range sealed {
+		changed := bytes.Clone(sealed)
+		changed[i] ^= 1
+		b, err := parseBlob(changed)
+		if err != nil {
+			continue
+		}
+		if _, err := b.open(key.ARN(), material.secret, context); err == nil {
+			t.Errorf("byte %d does not count", i)
+		}
+	}
+	for n := range len(sealed) {
+		b, err := parseBlob(sealed[:n])
+		if err != nil {
+			continue
+		}
+		if _, err := b.open(key.ARN(), material.secret, context); err == nil {
+			t.Errorf("opened when cut to %d bytes", n)
+		}
+	}
+}
+
+// No two encryption contexts give the same bytes.
+func TestAdditionalDataIsUnambiguous(t *testing.T) {
+	seen := map[string]int{}
+	for i, c := range []map[string]string{
+		nil, {"": ""}, {"a": ""}, {"": "a"}, {"a": "b"}, {"ab": ""}, {"": "ab"}, {"a": "", "b": ""}, {"a": "b", "": ""},
+		{"a": "\x00\x00\x00\x01b"}, {"a\x00\x00\x00\x01b": ""}, {"a": "b", "c": "d"}, {"a": "bcd"}, {"a": "d", "c": "b"},
+	} {
+		data := string(additionalData([]byte("h"), "arn", c))
+		if j, ok := seen[data]; ok {
+			t.Errorf("contexts %d and %d are the same", i, j)
+		}
+		seen[data] = i
+	}
+	if string(additionalData([]byte("h"), "arn", nil)) == string(additionalData([]byte("ha"), "rn", nil)) {
+		t.Error("header and ARN run together")
+	}
+}
+
+func TestBlobRefuses(t *testing.T) {
+	key, material := testKey()
+	good, err := sealBlob(rand.Reader, key, material, nil, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(at int, b ...byte) []byte {
+		out := bytes.Clone(good)
+		copy(out[at:], b)
+		return out
+	}
+	for name, data := range map[string][]byte{
+		"nothing": nil, "one byte": {blobMagic}, "AWS's": {1, 2, 2, 0, 0x78}, "magic": change(0, 0xC8), "format": change(1, 2), "format 0": change(1, 0),
+		"account letter": change(2, 'x'), "account NUL": change(2, 0), "id of 0 bytes": change(14, 0), "id of 65 bytes": change(14, 65),
+		"id of 255 bytes": change(14, 255), "id of 35 bytes": change(14, 35), "id in upper case": change(15, 'A'), "id with slash": change(15, '/'),
+		"no tag": good[:15+36+32+16+12+15], "header only": good[:15+36],
+	} {
+		if b, err := parseBlob(data); err == nil || b.header != nil {
+			t.Errorf("%s: parsed", name)
+		}
+	}
+	key.Account = "1"
+	if _, err := sealBlob(rand.Reader, key, material, nil, []byte("x")); err == nil {
+		t.Error("sealed for a short account")
+	}
+}
+
+// FuzzBlob: no panic, nothing beside an error, what is parsed is all of the input.
+func FuzzBlob(f *testing.F) {
+	key, material := testKey()
+	seeds := 0
+	for _, n := range []int{0, 1, 4096} {
+		sealed, err := sealBlob(new(counter), key, material, map[string]string{"a": "b"}, make([]byte, n))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(sealed)
+		seeds++
+	}
+	if seeds == 0 {
+		f.Fatal("no seeds")
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := parseBlob(data)
+		if err != nil {
+			if b.header != nil || b.keyID != "" {
+				t.Fatal("a result beside an error")
+			}
+			return
+		}
+		if !bytes.Equal(append(bytes.Clone(b.header), b.sealed...), data) || !isKeyID(b.keyID) || !isAccount(b.account) || len(b.material) != 64 {
+			t.Fatalf("parsed %+v", b)
+		}
+		if _, err := b.open(key.ARN(), material.secret, nil); err == nil {
+			t.Fatal("opened without its context")
+		}
+	})
+}
+
+func TestKeyNames(t *testing.T) {
+	c := &Caller{Region: "us-east-1", Principal: Principal{Account: "000000000000"}}
+	for in, want := range map[string]string{
+		testID:                                 "000000000000/us-east-1/" + testID,
+		"mrk-0123456789abcdef0123456789abcdef": "000000000000/us-east-1/mrk-0123456789abcdef0123456789abcdef",
+		"arn:aws:kms:us-east-1:111111111111:key/" + testID:     "111111111111/us-east-1/" + testID,
+		"arn:aws:kms:us-east-1:000000000000:key/mrk-" + testID: "NotFoundException: Invalid keyId 'arn:aws:kms:us-east-1:000000000000:key/mrk-" + testID + "'",
+		"arn:aws:kms:us-west-2:000000000000:key/" + testID:     "NotFoundException: Invalid arn us-west-2",
+		"arn:aws:kms:us-east-1:000000000000:alias/a":           "NotFoundException: Alias arn:aws:kms:us-east-1:000000000000:alias/a is not found.",
+		"arn:aws:s3:::x": "NotFoundException: Invalid arn arn:aws:s3:::x",
+		"arn:aws:kms:us-east-1:0000:key/" + testID:           "NotFoundException: Invalid arn arn:aws:kms:us-east-1:0000:key/" + testID,
+		"arn:aws:kms:us-east-1:000000000000:grant/" + testID: "NotFoundException: Invalid keyId 'arn:aws:kms:us-east-1:000000000000:grant/" + testID + "'",
+		"alias/a":                    "NotFoundException: Alias arn:aws:kms:us-east-1:000000000000:alias/a is not found.",
+		strings.ToUpper(testID):      "NotFoundException: Invalid keyId '" + strings.ToUpper(testID) + "'",
+		testID + "/x":                "NotFoundException: Invalid keyId '" + testID + "/x'",
+		"../000000000000/us-east-1/": "NotFoundException: Invalid keyId '../000000000000/us-east-1/'",
+	} {
+		name, refused := parseKeyName(c, in)
+		got := keyRowID(name)
+		if refused != nil {
+			got = refused.Error()
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	id, err := newUUID(rand.Reader)
+	if err != nil || !isKeyID(id) || id[14] != '4' {
+		t.Errorf("%s, %v", id, err)
+	}
+	p := Principal{Type: Role, Name: "r", Account: "000000000000"}
+	if p.ARN() != "arn:aws:sts::000000000000:assumed-role/r/cretula" || p.IdentityARN() != "arn:aws:iam::000000000000:role/r" {
+		t.Error(p.ARN(), p.IdentityARN())
+	}
+	for name, ok := range map[string]bool{"a": true, "A.b-c_d@e+f=g,h": true, "": false, "a b": false, "a/b": false, "ä": false, strings.Repeat("a", 65): false} {
+		if isPrincipalName(name) != ok {
+			t.Errorf("%q: %v", name, !ok)
+		}
+	}
+}
+
+// Every operation that is in the table with shapes has a function, and no other.
+func TestHandlers(t *testing.T) {
+	for _, op := range builtOperations() {
+		if handlers[op] == nil {
+			t.Errorf("%s has no function", op)
+		}
+	}
+	if len(handlers) != len(builtOperations()) {
+		t.Errorf("%d functions for %d operations", len(handlers), len(builtOperations()))
+	}
+}
+
+func builtOperations() (names []string) {
+	for _, op := range kmsapi.Operations() {
+		if op.Built() {
+			names = append(names, op.Name)
+		}
+	}
+	return names
+}
