@@ -50,7 +50,7 @@ func (s *Server) begin(ctx context.Context, caller *Caller, name string) (*call,
 	return &call{
 		ctx: ctx, server: s, caller: caller, op: kmsapi.Lookup(name), now: now,
 		event: &Event{
-			Schema: EventSchema, EventTime: now.UTC(), EventName: name, EventSource: "kms.amazonaws.com",
+			Schema: EventSchema, EventTime: now.UTC(), EventName: name, EventSource: sourceKMS,
 			Region: caller.Region, SourceIP: caller.SourceIP, UserAgent: clip(caller.UserAgent),
 			UserIdentity: UserIdentity{
 				Type: identityTypes[principal.Type], ARN: principal.ARN(), AccountID: principal.Account, AccessKeyID: caller.AccessKeyID,

@@ -16,6 +16,13 @@ import (
 // EventSchema names the form of [Event].
 const EventSchema = "cretula.kms.event.v1"
 
+// Sources of an [Event]: an operation of AWS KMS, as in CloudTrail, or one of this
+// program's own.
+const (
+	sourceKMS = "kms.amazonaws.com"
+	sourceOwn = "cretula"
+)
+
 // Outcomes of an [Event].
 const (
 	Allowed = "allowed"
@@ -34,7 +41,7 @@ type Event struct {
 	Schema       string       `json:"schema"`
 	EventTime    time.Time    `json:"eventTime"`
 	EventName    string       `json:"eventName"`
-	EventSource  string       `json:"eventSource"` // kms.amazonaws.com, as in CloudTrail
+	EventSource  string       `json:"eventSource"`
 	Region       string       `json:"awsRegion"`
 	SourceIP     string       `json:"sourceIPAddress,omitempty"`
 	UserAgent    string       `json:"userAgent,omitempty"`

@@ -59,7 +59,7 @@ func ParseEvent(entry audit.Entry) (*Event, error) {
 func (s *Server) ExplainTo(ctx context.Context, caller *Caller, in *ExplainInput) (*Event, error) {
 	return run(ctx, s, caller, "ExplainDecision", in, func(c *call, in *ExplainInput) (*Event, error) {
 		c.op = kmsapi.Lookup("GetKeyPolicy")
-		c.event.EventSource = "cretula"
+		c.event.EventSource = sourceOwn
 		c.parameter("decisionId", *in.DecisionId)
 		event, err := s.Explain(ctx, *in.DecisionId)
 		if errors.Is(err, ErrNoDecision) {

@@ -96,10 +96,26 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 		}
 		return s.putPrincipal(tx, p, credentials)
 	})
+	if err == nil {
+		err = s.recordPrincipal(ctx, "AddPrincipal", p, credentials.AccessKeyID)
+	}
 	if err != nil {
 		return Credentials{}, err
 	}
 	return credentials, nil
+}
+
+// recordPrincipal makes the event of a change that the operator made.
+func (s *Server) recordPrincipal(ctx context.Context, name string, p Principal, accessKeyID string) error {
+	id, err := randomHex(s.random, decisionSize)
+	if err != nil {
+		return err
+	}
+	return s.record(context.WithoutCancel(ctx), &Event{
+		Schema: EventSchema, EventTime: s.now().UTC(), EventName: name, EventSource: sourceOwn,
+		UserIdentity: UserIdentity{Type: "Operator"}, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
+		RequestParameters: map[string]any{"principal": p.IdentityARN(), "accessKeyId": accessKeyID, "policies": len(p.Policies)},
+	})
 }
 
 func (s *Server) putPrincipal(tx *ledger.Tx, p Principal, c Credentials) error {
@@ -195,6 +211,9 @@ func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (Pri
 		}
 		return fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
 	})
+	if err == nil {
+		err = s.recordPrincipal(ctx, "RemovePrincipal", removed.Principal, removed.AccessKeyID)
+	}
 	if err != nil {
 		return PrincipalInfo{}, err
 	}

@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -37,12 +38,16 @@ func (e *Event) Text() string {
 
 // headline is the first line: verdict, action, key, caller and time.
 func (e *Event) headline(b *strings.Builder, verdict string) {
-	fmt.Fprintf(b, "%s  kms:%s", verdict, e.EventName)
+	action := e.EventName
+	if e.EventSource == sourceKMS {
+		action = "kms:" + action
+	}
+	fmt.Fprintf(b, "%s  %s", verdict, action)
 	if len(e.Resources) > 0 {
 		arn := e.Resources[0].ARN
 		fmt.Fprintf(b, " on key %s", arn[strings.LastIndexByte(arn, '/')+1:])
 	}
-	fmt.Fprintf(b, " by %s, %s\n", e.UserIdentity.ARN, e.EventTime.UTC().Format(time.RFC3339))
+	fmt.Fprintf(b, " by %s, %s\n", cmp.Or(e.UserIdentity.ARN, "the operator"), e.EventTime.UTC().Format(time.RFC3339))
 }
 
 func (e *Event) writeRejection(b *strings.Builder) {

@@ -230,7 +230,7 @@ func TestKMSExplainOffline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event := kms.Event{Schema: kms.EventSchema, DecisionID: "d-1", EventName: "Decrypt", Outcome: kms.Failed, ErrorCode: "InvalidCiphertextException",
+	event := kms.Event{Schema: kms.EventSchema, DecisionID: "d-1", EventName: "Decrypt", EventSource: "kms.amazonaws.com", Outcome: kms.Failed, ErrorCode: "InvalidCiphertextException",
 		UserIdentity: kms.UserIdentity{ARN: "arn:aws:iam::000000000000:user/x"}}
 	if err := files.Audit.Append(t.Context(), &event); err != nil {
 		t.Fatal(err)

@@ -126,7 +126,7 @@ func decodeInteger(l *lexer, v reflect.Value) error {
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseInt(digits, 10, 32)
+	n, err := strconv.ParseInt(string(digits), 10, 32)
 	if err != nil {
 		return l.fault("a number is no 32-bit integer")
 	}

@@ -191,7 +191,7 @@ func surrogate(first, second byte) (high, low bool) {
 }
 
 // number returns the digits of the number at the cursor.
-func (l *lexer) number() (string, error) {
+func (l *lexer) number() ([]byte, error) {
 	l.next()
 	end := l.pos
 	for end < len(l.data) && (l.data[end] >= '0' && l.data[end] <= '9' || l.data[end] == '-' || l.data[end] == '+' ||
@@ -200,10 +200,10 @@ func (l *lexer) number() (string, error) {
 	}
 	digits := l.data[l.pos:end]
 	if !json.Valid(digits) {
-		return "", l.fault("no number")
+		return nil, l.fault("no number")
 	}
 	l.pos = end
-	return string(digits), nil
+	return digits, nil
 }
 
 // literal consumes true, false or null if it is at the cursor.
