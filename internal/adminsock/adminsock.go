@@ -10,7 +10,8 @@
 //	DELETE /principals/NAME  ?account=  → the principal that was removed
 //	GET    /decisions/ID     → the event
 //
-// An error is answered with {"code","message"}.
+// An error is answered with {"code","message"}, one that has reasons also with
+// {"problems": [{"rule","reason","message"}]}.
 package adminsock
 
 import (

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/reason"
 )
 
 func folder(t *testing.T) string {
@@ -96,6 +98,26 @@ func TestProtocol(t *testing.T) {
 	}
 	if _, _, err := server.AccessKey(ctx, credentials.AccessKeyID); !errors.Is(err, kms.ErrAccessKey) {
 		t.Errorf("a removed principal has its key: %v", err)
+	}
+}
+
+// What a policy was refused for arrives, with what it is an error of.
+func TestReasonsArrive(t *testing.T) {
+	dir, server := start(t)
+	c, err := Dial(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := kms.Principal{Type: kms.User, Name: "alice", Policies: []string{`{"Statement":{"Effect":"Perhaps"}}`}}
+	_, direct := server.AddPrincipal(t.Context(), broken)
+	_, got := c.AddPrincipal(t.Context(), broken)
+	want, ok := errors.AsType[*reason.Error](direct)
+	if !ok {
+		t.Fatalf("no reason: %v", direct)
+	}
+	refused, ok := errors.AsType[*reason.Error](got)
+	if !ok || !reflect.DeepEqual(refused.Problems, want.Problems) || !errors.Is(got, kms.ErrPrincipal) || got.Error() != direct.Error() {
+		t.Errorf("got %v, want %v", got, direct)
 	}
 }
 

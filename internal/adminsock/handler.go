@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/reason"
 )
 
 const (
@@ -53,7 +54,7 @@ func Handler(server *kms.Server) http.Handler {
 			err = json.Unmarshal(body, &p)
 		}
 		if err != nil {
-			answer(w, nil, &protocolError{codeInvalid, "the request is not JSON of a principal"})
+			answer(w, nil, &protocolError{Code: codeInvalid, Message: "the request is not JSON of a principal"})
 			return
 		}
 		credentials, err := server.AddPrincipal(r.Context(), p)
@@ -99,12 +100,24 @@ var codes = map[string]error{
 type protocolError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	// Problems are those of the [reason.Error] in the error, if there is one.
+	Problems []reason.Problem `json:"problems,omitempty"`
 }
 
 func (e *protocolError) Error() string { return e.Message }
 
-// Unwrap returns the error of package kms that the code stands for.
-func (e *protocolError) Unwrap() error { return codes[e.Code] }
+// Unwrap returns the error of package kms that the code stands for, and the
+// refusal with its reason.
+func (e *protocolError) Unwrap() []error {
+	var errs []error
+	if known, ok := codes[e.Code]; ok {
+		errs = append(errs, known)
+	}
+	if len(e.Problems) > 0 {
+		errs = append(errs, &reason.Error{Problems: e.Problems})
+	}
+	return errs
+}
 
 func answer(w http.ResponseWriter, out any, err error) {
 	status := http.StatusOK
@@ -112,7 +125,10 @@ func answer(w http.ResponseWriter, out any, err error) {
 		status = http.StatusBadRequest
 		e, ok := errors.AsType[*protocolError](err)
 		if !ok {
-			e = &protocolError{codeFailed, err.Error()}
+			e = &protocolError{Code: codeFailed, Message: err.Error()}
+			if refused, ok := errors.AsType[*reason.Error](err); ok {
+				e.Problems = refused.Problems
+			}
 			for code, known := range codes {
 				if errors.Is(err, known) {
 					e.Code = code
