@@ -4,15 +4,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cretula/cretula/eif/eifbuild"
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/stack"
+	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/pcr"
 )
 
 func newUpCommand(env *cli.Env) *cobra.Command {
@@ -33,8 +38,8 @@ removed at the end. Started again on the same DIR it has the same keys.`,
   $ cretula nsm describe`,
 		Args: exactArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if config.Dir == "" {
-				return cli.WithHint(cli.Usagef("--data-dir is missing"), "see 'cretula up --help'")
+			if err := checkUp(config); err != nil {
+				return err
 			}
 			return runUp(cmd.Context(), env, config)
 		},
@@ -47,6 +52,27 @@ removed at the end. Started again on the same DIR it has the same keys.`,
 	flags.StringVar(&config.InstanceID, "instance-id", "", "`ID` of the parent instance, for PCR4 (default "+stack.DefaultInstanceID+")")
 	flags.BoolVar(&config.Debug, "debug-mode", false, "attest as an enclave in debug mode: PCR0, PCR1 and PCR2 are zero")
 	return cmd
+}
+
+// checkUp refuses wrong flags before anything is made.
+func checkUp(config stack.Config) error {
+	if config.Dir == "" {
+		return cli.WithHint(cli.Usagef("--data-dir is missing"), "see 'cretula up --help'")
+	}
+	if _, _, err := net.SplitHostPort(config.Listen); err != nil {
+		return cli.Usagef("--listen: %q is not HOST:PORT", config.Listen)
+	}
+	if config.InstanceID != "" {
+		if _, err := pcr.Instance(config.InstanceID); err != nil {
+			return cli.Usagef("--instance-id: %v", err)
+		}
+	}
+	if config.RoleARN != "" {
+		if _, err := pcr.Role(config.RoleARN); err != nil {
+			return cli.Usagef("--role-arn: %v", err)
+		}
+	}
+	return nil
 }
 
 func runUp(ctx context.Context, env *cli.Env, config stack.Config) error {
@@ -64,12 +90,23 @@ func runUp(ctx context.Context, env *cli.Env, config stack.Config) error {
 		if ctx.Err() != nil {
 			return nil // interrupted before it was ready
 		}
-		return err
+		return explainStart(err, config)
 	}
 	announceUp(env, s, config)
 	err = s.Wait(ctx)
 	if closeErr := s.Close(); err == nil {
 		err = closeErr
+	}
+	return err
+}
+
+// explainStart adds to an error what to do about it, where that is known.
+func explainStart(err error, config stack.Config) error {
+	switch {
+	case errors.Is(err, keystore.ErrInUse):
+		return cli.WithHint(err, "a key service runs on %s; stop it first, or name another folder", config.Dir)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return cli.WithHint(err, "--listen 127.0.0.1:0 takes a free port")
 	}
 	return err
 }
