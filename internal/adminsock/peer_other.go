@@ -5,14 +5,14 @@
 package adminsock
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"runtime"
-
-	"github.com/cretula/cretula/reason"
 )
 
 func supported() error {
-	return reason.New(reason.Unsupported, "kms.admin-socket", "the admin socket is not available on %s", runtime.GOOS)
+	return fmt.Errorf("the admin socket is not available on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
 func peerUID(net.Conn) (int, error) { return 0, supported() }
