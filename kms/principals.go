@@ -77,6 +77,9 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 	if p.Account == "" {
 		p.Account = s.account
 	}
+	if p.Policies == nil {
+		p.Policies = []string{}
+	}
 	if err := checkPrincipal(&p); err != nil {
 		return Credentials{}, err
 	}
