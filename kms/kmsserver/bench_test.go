@@ -34,8 +34,8 @@ func BenchmarkDecrypt(b *testing.B) {
 	}
 }
 
-// BenchmarkAttestedDecrypt is the same with a Recipient; the document is made
-// beforehand and its chain known.
+// BenchmarkAttestedDecrypt is the same with a Recipient, one document again and
+// again.
 func BenchmarkAttestedDecrypt(b *testing.B) {
 	s := newService(b)
 	role := s.principal(kms.Role, "data-processing")
