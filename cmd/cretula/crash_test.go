@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
@@ -165,7 +167,7 @@ func newAnswered() *answered {
 func oneTry(o *kms.Options) { o.Retryer = aws.NopRetryer{} }
 
 func TestKillLosesNothing(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := newDataDir(t)
 	up := startUp(t, dir)
 	seen := newAnswered()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
@@ -59,7 +61,7 @@ func TestNodeClient(t *testing.T) {
 	need.Program(t, "openssl")
 	modules := nodeModules(t)
 	dir := t.TempDir()
-	up := startUp(t, filepath.Join(dir, "data"))
+	up := startUp(t, newDataDir(t))
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +90,7 @@ func TestNodeClient(t *testing.T) {
 	run.Env = up.environ()
 	out, err := run.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), `"ok":true`) {
-		t.Fatalf("node: %v\n%s\nserver: %s", err, out, up.stderr.String())
+		t.Fatalf("node: %v\n%s\nserver: %s", err, out, up.output)
 	}
 }
 

@@ -5,6 +5,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"os"
 	"os/exec"
@@ -28,72 +30,97 @@ type upProcess struct {
 	cmd    *exec.Cmd
 	dir    string
 	env    map[string]string
-	stderr *syncBuffer
+	output *syncBuffer // stdout and stderr
+	ended  chan struct{}
+}
+
+// newDataDir returns the name of a folder that is not there yet and goes with the
+// test. It is not in t.TempDir: the name of a Unix socket must be short.
+func newDataDir(t testing.TB) string {
+	t.Helper()
+	parent, err := os.MkdirTemp("", "up")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(parent) })
+	return filepath.Join(parent, "d")
 }
 
 // startUp starts `cretula up` on a folder and a free port, and waits until it
-// is ready. It is stopped at the end of the test.
-func startUp(t *testing.T, dir string, flags ...string) *upProcess {
+// is ready. It is killed at the end of the test.
+func startUp(t testing.TB, dir string, flags ...string) *upProcess {
 	t.Helper()
-	args := append([]string{"up", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags...)
-	return startUpCommand(t, dir, exec.Command("cretula", args...))
+	return startUpCommand(t, dir, upCommand(dir, flags...))
 }
 
-func startUpCommand(t *testing.T, dir string, cmd *exec.Cmd) *upProcess {
+func upCommand(dir string, flags ...string) *exec.Cmd {
+	return exec.Command("cretula", append([]string{"up", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags...)...)
+}
+
+func startUpCommand(t testing.TB, dir string, cmd *exec.Cmd) *upProcess {
 	t.Helper()
 	// What a killed server left would look like a new one's.
 	if err := os.Remove(filepath.Join(dir, "env")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	up := &upProcess{cmd: cmd, dir: dir, stderr: &syncBuffer{}}
-	up.cmd.Stderr = up.stderr
-	up.cmd.Stdout = up.stderr
-	if err := up.cmd.Start(); err != nil {
+	up := &upProcess{cmd: cmd, dir: dir, output: &syncBuffer{}, ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = up.output, up.output
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- up.cmd.Wait() }()
+	go func() {
+		defer close(up.ended)
+		cmd.Wait()
+	}()
 	t.Cleanup(func() {
-		up.cmd.Process.Kill()
-		<-exited
-		exited <- nil
+		cmd.Process.Kill()
+		<-up.ended
 	})
+	up.waitReady(t)
+	return up
+}
+
+func (up *upProcess) waitReady(t testing.TB) {
+	t.Helper()
 	deadline := time.After(readyWithin)
 	for {
-		if env, err := readEnvFile(filepath.Join(dir, "env")); err == nil {
+		env, err := readEnvFile(filepath.Join(up.dir, "env"))
+		if err == nil {
 			up.env = env
-			return up
+			return
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
 		}
 		select {
-		case err := <-exited:
-			exited <- err
-			t.Fatalf("up ended before it was ready: %v\n%s", err, up.stderr.String())
+		case <-up.ended:
+			t.Fatalf("up ended before it was ready: %v\n%s", up.cmd.ProcessState, up.output)
 		case <-deadline:
-			t.Fatalf("up was not ready in %v\n%s", readyWithin, up.stderr.String())
+			t.Fatalf("up was not ready in %v\n%s", readyWithin, up.output)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
 // kill ends the server as a power cut would: nothing runs any more.
-func (up *upProcess) kill(t *testing.T) {
+func (up *upProcess) kill(t testing.TB) {
 	t.Helper()
-	if err := up.cmd.Process.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatal(err)
-	}
-	up.waitGone(t)
+	up.signal(t, syscall.SIGKILL)
 }
 
-// waitGone waits until the process has let go of its folder.
-func (up *upProcess) waitGone(t *testing.T) {
+// signal sends a signal, waits until the process has ended and returns its exit
+// status, -1 if a signal ended it.
+func (up *upProcess) signal(t testing.TB, s syscall.Signal) int {
 	t.Helper()
-	for range 500 {
-		if up.cmd.Process.Signal(syscall.Signal(0)) != nil {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := up.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
 	}
-	t.Fatal("the process does not end")
+	select {
+	case <-up.ended:
+	case <-time.After(readyWithin):
+		t.Fatalf("the process does not end\n%s", up.output)
+	}
+	return up.cmd.ProcessState.ExitCode()
 }
 
 // environ is the environment of a user's program after `. DIR/env`.
@@ -153,4 +180,27 @@ func (s *syncBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
+}
+
+// holdsNowhere fails if a secret is in the server's log, in the audit log or in
+// the store, as it is or in the encodings that a log could show it in.
+func (up *upProcess) holdsNowhere(t testing.TB, secret []byte) {
+	t.Helper()
+	places := map[string][]byte{"log": []byte(up.output.String())}
+	for _, name := range []string{"audit.jsonl", "kms.db"} {
+		data, err := os.ReadFile(filepath.Join(up.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		places[name] = data
+	}
+	for place, data := range places {
+		for form, text := range map[string][]byte{
+			"as it is": secret, "in base64": []byte(base64.RawStdEncoding.EncodeToString(secret)), "in hex": []byte(hex.EncodeToString(secret)),
+		} {
+			if bytes.Contains(data, text) {
+				t.Errorf("%s: a secret is there %s", place, form)
+			}
+		}
+	}
 }
