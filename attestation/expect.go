@@ -46,8 +46,11 @@ func (c *check) checkFreshness(e Expectation) {
 	if limit := cmp.Or(e.MaxAge, DefaultMaxAge); age > limit && !e.AllowAnyAge {
 		c.f.add(ruleAge, "made %s, %v before the time of the check; the limit is %v", stamp(c.u.timestamp), age.Round(time.Second), limit)
 	}
-	if limit := cmp.Or(e.FutureSkew, DefaultFutureSkew); -age > limit {
-		c.f.add(ruleFuture, "made %s, %v after the time of the check; the limit is %v", stamp(c.u.timestamp), (-age).Round(time.Second), limit)
+	// Not -age: Sub stops at the ends of a Duration, and the lower one has no
+	// counterpart.
+	ahead := c.u.timestamp.Sub(c.at)
+	if limit := cmp.Or(e.FutureSkew, DefaultFutureSkew); ahead > limit {
+		c.f.add(ruleFuture, "made %s, %v after the time of the check; the limit is %v", stamp(c.u.timestamp), ahead.Round(time.Second), limit)
 	}
 }
 

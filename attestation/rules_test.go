@@ -245,6 +245,10 @@ var expectCases = []ruleCase{
 	expectCase("ahead of the skew", func(e *attestation.Expectation) {
 		e.Time, e.FutureSkew = forgeTime.Add(-2*time.Second), time.Second
 	}, "doc.future"),
+	{name: "made in seven thousand years", f: forge{
+		certificate: func(_ int, c *x509.Certificate) { c.NotAfter = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
+		fields:      set("timestamp", encode(uint64(time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()))),
+	}, rules: "doc.future"},
 	expectCase("another nonce", func(e *attestation.Expectation) { e.Nonce = []byte("Nonce") }, "expect.nonce"),
 	expectCase("longer nonce", func(e *attestation.Expectation) { e.Nonce = []byte("nonce\x00") }, "expect.nonce"),
 	expectCase("an empty nonce", func(e *attestation.Expectation) { e.Nonce = []byte{} }, "expect.nonce"),
