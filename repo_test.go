@@ -56,7 +56,7 @@ internal/need:
 internal/sigv4:
 internal/durable:
 internal/durable/crashtest: internal/need
-internal/adminsock: kms internal/durable
+internal/adminsock: kms internal/durable reason
 internal/datadir: kms kms/audit kms/keystore kms/keystore/bolt kms/ledger kms/rootkey internal/durable
 internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
