@@ -29,6 +29,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"math"
 
 	"github.com/cretula/cretula/reason"
 )
@@ -108,7 +109,8 @@ func KeyIdentifier(key *rsa.PublicKey) ([]byte, error) {
 }
 
 // checkKey holds keys to the sizes that AWS's enclave SDK can make and to
-// public exponents that RFC 8017 and FIPS 186-5 §5.1 leave no doubt about.
+// public exponents that RFC 8017 and FIPS 186-5 §5.1 leave no doubt about, and
+// that crypto/rsa takes: a key that passes can be sealed to.
 func checkKey(key *rsa.PublicKey) error {
 	if key == nil || key.N == nil || key.N.Sign() <= 0 {
 		return reason.New(reason.Unsupported, "cms.key", "there is no recipient key")
@@ -121,8 +123,8 @@ func checkKey(key *rsa.PublicKey) error {
 	if key.N.Bit(0) == 0 {
 		return reason.New(reason.Unsupported, "cms.key", "recipient key has an even modulus")
 	}
-	if key.E < 65537 || key.E%2 == 0 {
-		return reason.New(reason.Unsupported, "cms.key", "recipient key has public exponent %d, not an odd number of at least 65537", key.E)
+	if key.E < 65537 || key.E%2 == 0 || key.E > math.MaxInt32 {
+		return reason.New(reason.Unsupported, "cms.key", "recipient key has public exponent %d, not an odd number of 65537 to %d", key.E, math.MaxInt32)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"math"
 	"math/big"
 	"strings"
 	"sync"
@@ -211,6 +212,8 @@ func TestSealRefuses(t *testing.T) {
 		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
 		return n.SetBit(n, 0, 1)
 	}
+	large := math.MaxInt32 // 2^31 - 1, on machines of 32 bits the greatest int
+	large += 2
 	even := new(big.Int).SetBit(new(big.Int).Set(good.N), 0, 0)
 	for name, key := range map[string]*rsa.PublicKey{
 		"nil":              nil,
@@ -227,6 +230,7 @@ func TestSealRefuses(t *testing.T) {
 		"exponent 3":       {N: good.N, E: 3},
 		"exponent 65535":   {N: good.N, E: 65535},
 		"exponent 65538":   {N: good.N, E: 65538},
+		"exponent 2^31+1":  {N: good.N, E: large},
 	} {
 		sealed, err := Seal(key, []byte("content"))
 		if sealed != nil {

@@ -20,7 +20,7 @@ import (
 // changed; it may be empty.
 //
 // A key that is not RSA of 2048, 3072 or 4096 bits with an odd public exponent
-// of at least 65537 is refused with [reason.Unsupported], rule "cms.key";
+// of 65537 to 2^31-1 is refused with [reason.Unsupported], rule "cms.key";
 // content above MaxContent with [reason.Malformed], rule "cms.size".
 func Seal(recipient *rsa.PublicKey, content []byte) ([]byte, error) {
 	ski, err := KeyIdentifier(recipient)
