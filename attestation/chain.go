@@ -144,13 +144,16 @@ func checkLink(f *findings, who string, cert, issuer *x509.Certificate) {
 }
 
 // checkChainSignatures checks the signature of each link whose algorithm and
-// key are right; the others were reported. Every certificate of chain must have
-// been parsed.
-func checkChainSignatures(f *findings, chain []*x509.Certificate) {
+// key are right; the others were reported. It goes from the root down and ends
+// at the first that is wrong: below it the keys are anyone's. Every certificate
+// of chain must have been parsed.
+func checkChainSignatures(f *findings, chain []*x509.Certificate) (good bool) {
 	for i := 1; i < len(chain); i++ {
 		checkable := keyOf(chain[i-1]) != nil && chain[i].SignatureAlgorithm == x509.ECDSAWithSHA384
 		if checkable && !certificateSigned(chain[i], chain[i-1]) {
 			f.add(ruleChainSignature, "%s is not signed by the one before it", position(i, len(chain)))
+			return false
 		}
 	}
+	return true
 }

@@ -205,6 +205,15 @@ var chainCases = []ruleCase{
 		}
 		return nil
 	}}, rules: "chain.signature"},
+	{name: "nothing signed as it should be", f: forge{
+		signer: func(i int) crypto.Signer {
+			if i > 0 {
+				return strayKey()
+			}
+			return nil
+		},
+		parts: func(p *[4][]byte) { p[3][20] ^= 1 },
+	}, rules: "chain.signature"},
 	{name: "leaf key on P-256", f: forge{key: otherKey(4, p256())}, rules: "chain.key"},
 	{name: "leaf key RSA", f: forge{key: otherKey(4, rsaKey())}, rules: "chain.key"},
 	{name: "signed with SHA-256", f: forge{certificate: editCertificate(3, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA256 })}, rules: "chain.algorithm"},
