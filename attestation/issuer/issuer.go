@@ -92,8 +92,12 @@ func (c *Content) check(now func() time.Time) error {
 		c.Kind = attestation.KindEnclave
 	}
 	shape, registers := enclaveID, pcr.Index(pcr.Count)
-	if c.Kind == attestation.KindNitroTPM {
+	switch c.Kind {
+	case attestation.KindEnclave:
+	case attestation.KindNitroTPM:
 		shape, registers = nitroTPMID, 24
+	default:
+		return fmt.Errorf("issuer: there is no document of %v", c.Kind)
 	}
 	if !shape.MatchString(c.ModuleID) {
 		return fmt.Errorf("issuer: %q is no module id of a document of kind %v", c.ModuleID, c.Kind)

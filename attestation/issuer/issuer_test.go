@@ -434,6 +434,7 @@ func TestRefusedContent(t *testing.T) {
 		"upper case":       {ModuleID: strings.ToUpper(module), PCRs: registers(1)},
 		"TPM's module":     {ModuleID: "i-0123456789abcdef0-tpm0000000000000000", PCRs: registers(1)},
 		"enclave's module": {Kind: attestation.KindNitroTPM, ModuleID: module, PCRs: registers(1)},
+		"unknown kind":     {Kind: 9, ModuleID: module, PCRs: registers(1)},
 		"no registers":     {ModuleID: module},
 		"32 TPM registers": {Kind: attestation.KindNitroTPM, ModuleID: "i-0123456789abcdef0-tpm0000000000000000", PCRs: registers(25)},
 		"long field":       {ModuleID: module, PCRs: registers(1), Nonce: make([]byte, 4097)},
