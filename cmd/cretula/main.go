@@ -24,6 +24,11 @@ func main() { os.Exit(run(os.Args[1:], cli.System())) }
 func run(args []string, env *cli.Env) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second signal ends the process at once, whatever the first one waits for.
+	context.AfterFunc(ctx, stop)
+	interruptible := *env
+	interruptible.Interrupted = ctx.Done()
+	env = &interruptible
 	root := newRootCommand(env)
 	root.SetArgs(args)
 	root.SetIn(env.Stdin)

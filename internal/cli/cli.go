@@ -7,6 +7,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ type Env struct {
 	Getenv func(string) string
 	// Now is the clock.
 	Now func() time.Time
+	// Interrupted is closed when the process is asked to end. Nil: never.
+	Interrupted <-chan struct{}
 }
 
 // System returns the Env of the running process.
@@ -114,8 +117,26 @@ func IsTerminal(stream any) bool {
 }
 
 // ReadInput reads a named file, or stdin for "-". More than limit bytes are
-// refused as malformed.
+// refused as malformed. When [Env.Interrupted] is closed it returns
+// [context.Canceled] at once, whatever it was waiting for: a terminal and a
+// named pipe can keep it for ever.
 func (e *Env) ReadInput(name string, limit int64) ([]byte, error) {
+	var data []byte
+	var err error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		data, err = e.readInput(name, limit)
+	}()
+	select {
+	case <-read:
+		return data, err
+	case <-e.Interrupted:
+		return nil, context.Canceled
+	}
+}
+
+func (e *Env) readInput(name string, limit int64) ([]byte, error) {
 	in := e.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
