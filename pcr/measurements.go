@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 )
 
 // hashAlgorithm is the debug print that nitro-cli has always written; see
@@ -35,7 +36,8 @@ func (m Measurements) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON implements [json.Unmarshaler]. Members that are no register are
-// ignored, as the text of HashAlgorithm is; a register named twice is refused.
+// ignored, as the text of HashAlgorithm is; a register named twice, and a name
+// like "pcr0" or "PCR32" that is none, is refused.
 func (m *Measurements) UnmarshalJSON(data []byte) error {
 	set, err := decodeSet(data)
 	if err != nil {
@@ -82,7 +84,8 @@ func (s Set) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads an object {"PCR0": "…", …}. Members that are no register
-// are ignored; a register named twice is refused.
+// are ignored; a register named twice, and a name like "pcr0" or "PCR32" that is
+// none, is refused.
 func (s *Set) UnmarshalJSON(data []byte) error {
 	set, err := decodeSet(data)
 	if err != nil {
@@ -91,6 +94,10 @@ func (s *Set) UnmarshalJSON(data []byte) error {
 	*s = set
 	return nil
 }
+
+// looksLikeRegister matches names that were meant for a register's. To pass over
+// one that is misspelt would be to expect less than was asked for.
+var looksLikeRegister = regexp.MustCompile(`^(?i:pcr)[ _-]?[0-9]+$`)
 
 func decodeSet(data []byte) (Set, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -107,8 +114,12 @@ func decodeSet(data []byte) (Set, error) {
 		if err := dec.Decode(&value); err != nil {
 			return Set{}, err
 		}
-		index, err := ParseIndex(tok.(string))
-		if err != nil || tok != index.String() {
+		name := tok.(string)
+		index, err := ParseIndex(name)
+		if err != nil || name != index.String() {
+			if looksLikeRegister.MatchString(name) {
+				return Set{}, fmt.Errorf("%.40q is no register: want PCR0 to PCR%d", name, Count-1)
+			}
 			continue
 		}
 		text, ok := value.(string)

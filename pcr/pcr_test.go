@@ -209,6 +209,8 @@ func TestRefusedMeasurements(t *testing.T) {
 		``, `[]`, `null`, `{}`, `{"HashAlgorithm":"Sha384"}`, `{"Measurements":{}}`, `{"Measurements":[]}`,
 		`{"PCR0":"00"}`, `{"PCR0":1}`, `{"PCR0":null}`, `{"PCR32":"` + digest + `"}`, `{"0":"` + digest + `"}`,
 		`{"PCR0":"` + digest + `","PCR0":"` + digest + `"}`, `{"PCR0":"` + digest + `"`,
+		`{"PCR0":"` + digest + `","pcr1":"` + digest + `"}`, `{"PCR0":"` + digest + `","PCR01":"` + digest + `"}`,
+		`{"PCR0":"` + digest + `","PCR32":"` + digest + `"}`, `{"PCR0":"` + digest + `","PCR_1":"` + digest + `"}`,
 	} {
 		if m, err := ParseMeasurements([]byte(file)); err == nil || m.Len() != 0 {
 			t.Errorf("%s was read: %v", file, m)
