@@ -119,10 +119,12 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 		return e, cli.Usagef("--max-age means nothing with --at-document-time")
 	case given("max-age") && f.maxAge <= 0:
 		return e, cli.Usagef("--max-age must be positive")
+	case given("measurements") && f.measurements == "":
+		return e, cli.Usagef("--measurements is given and names no file")
 	}
 	if given("at") {
 		at, err := time.Parse(time.RFC3339, f.at)
-		if err != nil {
+		if err != nil || at.IsZero() { // the zero time means now
 			return e, cli.WithHint(cli.Usagef("--at: %q is no time of RFC 3339", f.at), "such as 2026-11-20T14:00:07Z")
 		}
 		e.Time = at
@@ -160,15 +162,9 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 // with the same value.
 func (f *verifyFlags) registers(env *cli.Env) (set pcr.Set, err error) {
 	if f.measurements != "" {
-		data, err := env.ReadInput(f.measurements, maxMeasurementsFile)
-		if err != nil {
+		if set, err = readMeasurements(env, f.measurements); err != nil {
 			return set, err
 		}
-		m, err := pcr.ParseMeasurements(data)
-		if err != nil {
-			return set, reason.New(reason.Malformed, "input.measurements", "%s: %w", f.measurements, err)
-		}
-		set = m.Set
 	}
 	for _, text := range f.pcrs {
 		name, value, found := strings.Cut(text, "=")
@@ -189,6 +185,18 @@ func (f *verifyFlags) registers(env *cli.Env) (set pcr.Set, err error) {
 		set.Put(index, digest)
 	}
 	return set, nil
+}
+
+func readMeasurements(env *cli.Env, file string) (pcr.Set, error) {
+	data, err := env.ReadInput(file, maxMeasurementsFile)
+	if err != nil {
+		return pcr.Set{}, err
+	}
+	m, err := pcr.ParseMeasurements(data)
+	if err != nil {
+		return pcr.Set{}, reason.New(reason.Malformed, "input.measurements", "%s: %w", file, err)
+	}
+	return m.Set, nil
 }
 
 // hexOrFile reads a flag's value: hex digits, or the bytes of a file after @.

@@ -165,7 +165,7 @@ func printNSM(env *cli.Env, d nsm.Description, name string, emulated, asJSON boo
 		mark = "  EMULATED"
 	}
 	_, err := fmt.Fprintf(env.Stdout, "module     %s\ndevice     %s%s\nversion    %s\nregisters  %d, %s\nlocked     %s\n",
-		d.ModuleID, name, mark, version, d.MaxPCRs, d.Digest, registerRanges(d.LockedPCRs))
+		printable(d.ModuleID), name, mark, version, d.MaxPCRs, d.Digest, registerRanges(d.LockedPCRs))
 	return err
 }
 

@@ -20,7 +20,6 @@ import (
 	"github.com/cretula/cretula/nsm"
 	"github.com/cretula/cretula/nsm/softnsm"
 	"github.com/cretula/cretula/pcr"
-	"github.com/cretula/cretula/reason"
 )
 
 // serveFlags are the flags of "nsm serve" as they were given.
@@ -117,15 +116,9 @@ func (f *serveFlags) announce(env *cli.Env, module *softnsm.Module, certificate 
 // registers returns the parent instance's id and the registers at boot.
 func (f *serveFlags) registers(env *cli.Env) (instance string, set pcr.Set, err error) {
 	if f.measurements != "" {
-		data, err := env.ReadInput(f.measurements, maxMeasurementsFile)
-		if err != nil {
+		if set, err = readMeasurements(env, f.measurements); err != nil {
 			return "", pcr.Set{}, err
 		}
-		m, err := pcr.ParseMeasurements(data)
-		if err != nil {
-			return "", pcr.Set{}, reason.New(reason.Malformed, "pcr.measurements", "%s: %w", f.measurements, err)
-		}
-		set = m.Set
 	}
 	instance = f.instanceID
 	if instance == "" {

@@ -66,6 +66,18 @@ func TestNoNSM(t *testing.T) {
 	}
 }
 
+// TestHostileModuleID: what listens on a socket cannot write to the terminal.
+func TestHostileModuleID(t *testing.T) {
+	var stdout bytes.Buffer
+	env := &cli.Env{Stdout: &stdout}
+	if err := printNSM(env, nsm.Description{ModuleID: "i-0\x1b[2J\n"}, "s", true, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := stdout.String(); !strings.HasPrefix(got, `module     "i-0\x1b[2J\n"`+"\n") {
+		t.Errorf("stdout: %q", got)
+	}
+}
+
 func TestRegisterRanges(t *testing.T) {
 	for want, indexes := range map[string][]pcr.Index{
 		"none":            nil,
