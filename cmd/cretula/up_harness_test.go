@@ -182,10 +182,24 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// holdsNowhere fails if a secret is in the server's log, in the audit log or in
-// the store, as it is or in the encodings that a log could show it in.
-func (up *upProcess) holdsNowhere(t testing.TB, secret []byte) {
+// waitLog waits until the server's output has the text in it: it is written after
+// the answer that it is about, and arrives later.
+func (up *upProcess) waitLog(t testing.TB, text string) {
 	t.Helper()
+	for deadline := time.Now().Add(readyWithin); !strings.Contains(up.output.String(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%s is not in the log", text)
+			return
+		}
+	}
+}
+
+// holdsNowhere fails if a secret is in the server's log, in the audit log or in
+// the store, as it is or in the encodings that a log could show it in. The server
+// must have ended, so that its log is complete.
+func (up *upProcess) holdsNowhere(t testing.TB, secrets ...[]byte) {
+	t.Helper()
+	<-up.ended
 	places := map[string][]byte{"log": []byte(up.output.String())}
 	for _, name := range []string{"audit.jsonl", "kms.db"} {
 		data, err := os.ReadFile(filepath.Join(up.dir, name))
@@ -195,11 +209,13 @@ func (up *upProcess) holdsNowhere(t testing.TB, secret []byte) {
 		places[name] = data
 	}
 	for place, data := range places {
-		for form, text := range map[string][]byte{
-			"as it is": secret, "in base64": []byte(base64.RawStdEncoding.EncodeToString(secret)), "in hex": []byte(hex.EncodeToString(secret)),
-		} {
-			if bytes.Contains(data, text) {
-				t.Errorf("%s: a secret is there %s", place, form)
+		for i, secret := range secrets {
+			for form, text := range map[string][]byte{
+				"as it is": secret, "in base64": []byte(base64.RawStdEncoding.EncodeToString(secret)), "in hex": []byte(hex.EncodeToString(secret)),
+			} {
+				if bytes.Contains(data, text) {
+					t.Errorf("%s: secret %d is there %s", place, i, form)
+				}
 			}
 		}
 	}
