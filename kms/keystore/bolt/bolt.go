@@ -141,64 +141,74 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w", path, translateOpen(err))
 	}
 	s := &Store{db: db, writer: make(chan struct{}, 1)}
-	if err := s.check(path); err != nil {
+	if err := s.check(); err != nil {
 		// A damaged file may not even be closed without a fault.
 		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, guard(db.Close)))
 	}
 	return s, nil
 }
 
-// checkFile refuses what bbolt would turn into a new, empty database.
+// checkFile refuses what bbolt would turn into a new, empty database, and what
+// it would follow to where there is nothing.
 func checkFile(path string) error {
 	f, err := durable.OpenPrivate(path, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	// bbolt's own lock, so that no page is read half written. It ends with
+	// this function; bbolt takes it again.
+	if err := waitForLock(f); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	// bbolt never has fewer than four pages; an empty file it would fill.
-	if info.Size() < 4*1024 {
-		return fmt.Errorf("%s: %w: it is cut off", path, keystore.ErrDamaged)
+	if err := checkLayout(f, info.Size()); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
-// check walks the whole file and reads the format version.
-func (s *Store) check(path string) error {
+func waitForLock(f *os.File) error {
+	const pause = 20 * time.Millisecond
+	for waited := time.Duration(0); ; waited += pause {
+		err := durable.Lock(f)
+		if !errors.Is(err, durable.ErrLocked) {
+			return err
+		}
+		if waited >= LockTimeout {
+			return keystore.ErrInUse
+		}
+		time.Sleep(pause)
+	}
+}
+
+// check reads the format version.
+func (s *Store) check() error {
 	tx, err := s.begin(false)
 	if err != nil {
 		return err
 	}
 	defer guard(tx.Rollback)
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Size() < tx.Size() {
-		return fmt.Errorf("%w: it is cut off, %d of %d bytes are left", keystore.ErrDamaged, info.Size(), tx.Size())
-	}
 	return guard(func() error {
 		if err := checkFormat(tx); err != nil {
 			return err
 		}
-		if err := checkPages(tx); err != nil {
+		return checkRows(tx)
+	})
+}
+
+func checkRows(tx *bbolt.Tx) error {
+	return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
+		if _, ok := tableOf(name); !ok {
+			return nil
+		}
+		return bucket.ForEach(func(id, value []byte) error {
+			_, err := decodeRow("", string(id), value)
 			return err
-		}
-		// The walk here happens in this goroutine, where a fault of the
-		// mapped memory can be caught; Check walks in one of its own.
-		if err := walk(tx); err != nil {
-			return err
-		}
-		var found error
-		for problem := range tx.Check() {
-			if found == nil {
-				found = fmt.Errorf("%w: %v", keystore.ErrDamaged, problem)
-			}
-		}
-		return found
+		})
 	})
 }
 
@@ -218,48 +228,6 @@ func checkFormat(tx *bbolt.Tx) error {
 		return fmt.Errorf("%w: format version %d", keystore.ErrDamaged, version)
 	}
 	return nil
-}
-
-// checkPages goes over the pages of the file in their order, without following
-// any reference, and checks the lengths that bbolt would believe.
-func checkPages(tx *bbolt.Tx) error {
-	const metaPages = 2
-	for id := metaPages; ; {
-		page, err := tx.Page(id)
-		if err != nil {
-			return err
-		}
-		if page == nil { // behind the last one
-			return nil
-		}
-		if page.Type == "free" {
-			id++
-			continue
-		}
-		next, err := tx.Page(id + page.OverflowCount)
-		if err != nil {
-			return err
-		}
-		if next == nil {
-			return fmt.Errorf("%w: page %d says that %d more belong to it", keystore.ErrDamaged, id, page.OverflowCount)
-		}
-		id += 1 + page.OverflowCount
-	}
-}
-
-func walk(tx *bbolt.Tx) error {
-	return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
-		_, isTable := tableOf(name)
-		return bucket.ForEach(func(id, value []byte) error {
-			if !isTable {
-				return nil
-			}
-			if _, err := decodeRow("", string(id), value); err != nil {
-				return fmt.Errorf("bucket %q: %w", name, err)
-			}
-			return nil
-		})
-	})
 }
 
 // guard turns a panic of bbolt, and a fault in the memory that maps the file,

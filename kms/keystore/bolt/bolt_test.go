@@ -252,6 +252,7 @@ func TestDamage(t *testing.T) {
 	refusedUntouched(t, write([]byte("no database")), keystore.ErrDamaged)
 	refusedUntouched(t, write(bytes.Repeat([]byte{0xff}, 1<<16)), keystore.ErrDamaged)
 	used := usedSize(t, original, write)
+	original = original[:used] // behind it the file is empty
 	for _, size := range []int{1, 4095, 4096, 8192, 10000, 16384, 20000, used - 4096, used - 1} {
 		refusedUntouched(t, write(original[:size]), keystore.ErrDamaged)
 	}
@@ -324,21 +325,35 @@ func TestRandomDamage(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	path := filepath.Join(dir, "damaged.db")
+	original = original[:usedSize(t, original, func(content []byte) string {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	})]
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for i := range 150 {
+	refused := 0
+	for range 500 {
 		content := bytes.Clone(original)
 		for range 1 + r.IntN(8) {
 			// Mostly the headers of pages, which is where bbolt steers by.
 			at := r.IntN(len(content)/4096)*4096 + r.IntN(64)
 			content[at] ^= byte(1 + r.IntN(255))
 		}
-		path := filepath.Join(dir, fmt.Sprint(i))
+		os.Remove(path)
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		openAndUse(t, path)
+		if openAndUse(t, path) {
+			refused++
+		}
+	}
+	t.Logf("%d of 500 were refused", refused)
+	if refused < 100 {
+		t.Errorf("only %d of 500 damaged files were refused", refused)
 	}
 }
 
@@ -399,6 +414,49 @@ func TestFullDisk(t *testing.T) {
 	if err := big(); err != nil {
 		t.Errorf("Update after there was room again: %v", err)
 	}
+}
+
+// FuzzLayout checks what is read before bbolt: any content is accepted or
+// refused without a panic, and a file that is cut off is refused.
+func FuzzLayout(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "d", "store.db")
+	s, err := Create(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	put := func(tx keystore.Tx) error {
+		return tx.Put(keystore.Row{Table: "t", ID: "a", Content: make([]byte, 100)})
+	}
+	if err := errors.Join(s.Update(ctx, put), s.Update(ctx, put), s.Close()); err != nil {
+		f.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil || checkLayout(bytes.NewReader(content), int64(len(content))) != nil {
+		f.Fatalf("an empty store is refused (%v)", err)
+	}
+	content = content[:6*4096]
+	if checkLayout(bytes.NewReader(content), int64(len(content))) != nil {
+		f.Fatal("the used part of an empty store is refused")
+	}
+	f.Add(content)
+	f.Add(append(make([]byte, 4096), content[4096:]...))
+	f.Add(content[:5000])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if checkLayout(bytes.NewReader(content), int64(len(content))) != nil {
+			return
+		}
+		m, _ := currentMeta(bytes.NewReader(content), int64(len(content)))
+		if end := int64(m.last) * m.pageSize; end > int64(len(content)) || end <= 0 {
+			t.Errorf("%d bytes are needed, %d are there", end, len(content))
+		}
+		// What was accepted bbolt can use.
+		os.Remove(path)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		openAndUse(t, path)
+	})
 }
 
 func BenchmarkUpdate(b *testing.B) {
