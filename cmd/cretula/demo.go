@@ -56,6 +56,8 @@ type demoStep struct {
 	Statements  []string        `json:"statements,omitempty"`
 	Conditions  []demoCondition `json:"conditions,omitempty"`
 	Rule        string          `json:"rule,omitempty"`
+	WantedRoot  string          `json:"wanted_root,omitempty"` // SHA-256 of a certificate
+	GotRoot     string          `json:"got_root,omitempty"`
 	Differs     []string        `json:"differs,omitempty"`
 	Same        []string        `json:"same,omitempty"`
 	Explanation string          `json:"explanation,omitempty"`

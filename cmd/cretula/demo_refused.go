@@ -137,7 +137,7 @@ func (d *demo) foreignRoot(ctx context.Context, s *demoStep) error {
 	if !strings.Contains(s.Explanation, wanted[:8]) || !strings.Contains(s.Explanation, got[:8]) {
 		return fmt.Errorf("the rejection does not name the fingerprints %s and %s: %v", wanted, got, event.Problems)
 	}
-	s.Outcome = outcomeDenied
+	s.Outcome, s.WantedRoot, s.GotRoot = outcomeDenied, wanted, got
 	d.refused("a document under a foreign root", s)
 	return nil
 }

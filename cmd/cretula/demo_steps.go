@@ -224,7 +224,7 @@ func (d *demo) runEnclave(ctx context.Context, s *demoStep) error {
 	s.Isolated, s.NotIsolated = &isolation.Isolated, isolation.Why
 	s.DocumentBytes, s.EnvelopeBytes, s.SecretSHA256 = len(report.Document), len(report.Envelope), report.SecretSHA256
 	s.CallMillis = math.Round(float64(report.CallMicros)/100) / 10
-	lines := []string{"started out of the image, registers 0–15 locked, module", enclave.ModuleID()}
+	lines := []string{"started, registers 0–15 locked, module " + enclave.ModuleID()}
 	if isolation.Isolated {
 		lines = append(lines, "isolated: no network, no environment, only an NSM and a way to the key service")
 	} else {
