@@ -55,7 +55,7 @@ func rowOf(t *testing.T, bucket *bbolt.Bucket, text string) (id, value []byte) {
 	return id, value
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
