@@ -50,6 +50,11 @@ func Listen(socketPath string) (*Listener, error) {
 	if err := checkFolder(filepath.Dir(socketPath)); err != nil {
 		return nil, err
 	}
+	folder, err := lockFolder(filepath.Dir(socketPath))
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
 	if err := removeStale(addr); err != nil {
 		return nil, err
 	}
@@ -91,6 +96,27 @@ func checkFolder(dir string) error {
 		return fmt.Errorf("nsm: the folder %s belongs to user %d", dir, owner)
 	}
 	return nil
+}
+
+// lockFolder keeps others that listen from taking a socket for stale between its
+// making and its listening, or after they looked at the one before it. The lock
+// ends when the file is closed; no one holds it for longer than a moment.
+func lockFolder(dir string) (*os.File, error) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("nsm: folder of the socket: %w", err)
+	}
+	for attempt := 0; ; attempt++ {
+		err = unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return folder, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || attempt == 200 {
+			folder.Close()
+			return nil, fmt.Errorf("nsm: lock of the folder %s: %w", dir, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // removeStale makes way for a socket: a socket file that refuses connections is

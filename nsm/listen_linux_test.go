@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +61,41 @@ func TestSocketPaths(t *testing.T) {
 }
 
 // TestStaleSocket: a dead socket makes way, everything else stays.
+// TestStaleSocketOnce: of several that find a stale socket one gets its place.
+func TestStaleSocketOnce(t *testing.T) {
+	for range 100 {
+		path := socketPath(t)
+		dead, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead.SetUnlinkOnClose(false)
+		dead.Close()
+		var group sync.WaitGroup
+		var listeners [4]*Listener
+		for i := range listeners {
+			group.Go(func() {
+				l, err := Listen(path)
+				if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+					t.Error(err)
+				}
+				listeners[i] = l
+			})
+		}
+		group.Wait()
+		count := 0
+		for _, l := range listeners {
+			if l != nil {
+				count++
+				l.Close()
+			}
+		}
+		if count != 1 {
+			t.Fatalf("%d listen on one socket", count)
+		}
+	}
+}
+
 func TestStaleSocket(t *testing.T) {
 	path := socketPath(t)
 	dead, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
