@@ -51,16 +51,17 @@ func Create(ctx context.Context, path string, meta ledger.Meta) (*Dir, error) {
 		if exists(storePath) {
 			return nil, fmt.Errorf("%s is there, but its root key %s is not", storePath, keyPath)
 		}
-		if _, err := rootkey.CreateFile(keyPath); err != nil {
+		// Another process may be making the same folder; open finds out.
+		if _, err := rootkey.CreateFile(keyPath); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
 	if !exists(storePath) {
 		store, err := bolt.Create(storePath)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = store.Close()
 		}
-		if err := store.Close(); err != nil {
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
