@@ -5,6 +5,7 @@ package kms
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (e *Event) Text() string {
 	case e.Outcome == Denied && e.Decision.Allowed:
 		e.headline(&b, "DENIED")
 		for _, p := range e.Problems {
-			fmt.Fprintf(&b, "\nbecause %s (%s)\n", p.Message, p.Rule)
+			fmt.Fprintf(&b, "\nbecause %s (%s)\n", printable(p.Message), p.Rule)
 		}
 		b.WriteString("\nlikely: the enclave was started with --debug-mode.\n" +
 			"to do:  start it without. A server can be told to let policies allow debug documents, for tests only.\n")
@@ -54,7 +55,7 @@ func (e *Event) writeRejection(b *strings.Builder) {
 	e.headline(b, "REJECTED")
 	b.WriteString("\nbefore any policy was asked, because the attestation document in Recipient is not valid:\n")
 	for _, p := range e.Problems {
-		fmt.Fprintf(b, "  %-24s %s: %s\n", p.Rule, p.Reason, p.Message)
+		fmt.Fprintf(b, "  %-24s %s: %s\n", p.Rule, p.Reason, printable(p.Message))
 	}
 	b.WriteString("\nThe client was answered ValidationException, as AWS KMS would by all that is known.\n")
 }
@@ -68,11 +69,25 @@ func (e *Event) writeFailure(b *strings.Builder) {
 	if e.ErrorCode != "" {
 		fmt.Fprintf(b, "\nbecause of %s", e.ErrorCode)
 		if e.ErrorMessage != "" {
-			fmt.Fprintf(b, ": %s", e.ErrorMessage)
+			fmt.Fprintf(b, ": %s", printable(e.ErrorMessage))
 		}
 		b.WriteByte('\n')
 	}
 	if e.Cause != "" {
-		fmt.Fprintf(b, "\ncause: %s\n", e.Cause)
+		fmt.Fprintf(b, "\ncause: %s\n", printable(e.Cause))
 	}
+}
+
+// printable escapes what a terminal would obey: texts repeat parts of requests.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
 }

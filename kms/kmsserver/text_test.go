@@ -55,7 +55,12 @@ func TestEventText(t *testing.T) {
 			}
 		}
 	}
-	_, err := c.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String("nonsense")})
+	_, err := c.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String("\x1b[2J\nALLOWED\u202e")})
+	_, _, _, hostile := refused(t, err)
+	if event, err := s.kms.Explain(t.Context(), hostile); err != nil || !strings.Contains(event.Text(), `Invalid keyId '\x1b[2J\nALLOWED\u202e'`) {
+		t.Errorf("a request writes to the terminal: %v %q", err, event.Text())
+	}
+	_, err = c.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String("nonsense")})
 	_, _, _, decision := refused(t, err)
 	event, err := s.kms.Explain(t.Context(), decision)
 	if err != nil {

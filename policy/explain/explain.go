@@ -176,4 +176,5 @@ func shortList(values []string) string {
 	return strings.Join(parts, " or ")
 }
 
-func unprintable(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
+// unprintable also takes what turns the direction of a text around.
+func unprintable(r rune) bool { return !strconv.IsPrint(r) }

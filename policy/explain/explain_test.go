@@ -227,11 +227,13 @@ func TestShort(t *testing.T) {
 }
 
 func TestControlCharactersAreQuoted(t *testing.T) {
-	d := decide(t, one("Allow", "*", `{"StringEquals":{"kms:EncryptionContext:a":"x"}}`), "Decrypt",
-		policy.Context{"kms:EncryptionContext:a": {"\x1b[2J\nALLOWED"}})
-	for _, text := range []string{Of(d).Text(About{}), Of(d).Paragraph()} {
-		if strings.Contains(text, "\x1b") || strings.Contains(text, "\nALLOWED") {
-			t.Errorf("a value writes to the terminal: %q", text)
+	for _, value := range []string{"\x1b[2J\nALLOWED", "\u202eDEWOLLA"} {
+		d := decide(t, one("Allow", "*", `{"StringEquals":{"kms:EncryptionContext:a":"x"}}`), "Decrypt",
+			policy.Context{"kms:EncryptionContext:a": {value}})
+		for _, text := range []string{Of(d).Text(About{}), Of(d).Paragraph()} {
+			if strings.ContainsAny(text, "\x1b\u202e") || strings.Contains(text, "\nALLOWED") {
+				t.Errorf("a value writes to the terminal: %q", text)
+			}
 		}
 	}
 }
