@@ -5,6 +5,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cretula/cretula/kms/kmsapi"
@@ -20,6 +21,8 @@ type call struct {
 	op     *kmsapi.Operation
 	now    time.Time
 	event  *Event
+	// recorded says that the event is durable already: see change.
+	recorded bool
 }
 
 // run is what every operation goes through. do does the steps from resolving the
@@ -30,6 +33,7 @@ func run[I, O any](ctx context.Context, s *Server, caller *Caller, name string, 
 	if err != nil {
 		return nil, err
 	}
+	defer c.recordPanic()
 	var out *O
 	if err = kmsapi.Validate(in); err == nil {
 		out, err = do(c, in)
@@ -47,10 +51,14 @@ func (s *Server) begin(ctx context.Context, caller *Caller, name string) (*call,
 	}
 	now := s.now()
 	principal := &caller.Principal
+	op, source := kmsapi.Lookup(name), sourceKMS
+	if op == nil {
+		source = sourceOwn
+	}
 	return &call{
-		ctx: ctx, server: s, caller: caller, op: kmsapi.Lookup(name), now: now,
+		ctx: ctx, server: s, caller: caller, op: op, now: now,
 		event: &Event{
-			Schema: EventSchema, EventTime: now.UTC(), EventName: name, EventSource: sourceKMS,
+			Schema: EventSchema, EventTime: now.UTC(), EventName: name, EventSource: source,
 			Region: caller.Region, SourceIP: caller.SourceIP, UserAgent: clip(caller.UserAgent),
 			UserIdentity: UserIdentity{
 				Type: identityTypes[principal.Type], ARN: principal.ARN(), AccountID: principal.Account, AccessKeyID: caller.AccessKeyID,
@@ -64,11 +72,35 @@ func (s *Server) begin(ctx context.Context, caller *Caller, name string) (*call,
 // identityTypes are the values of userIdentity.type and of aws:PrincipalType.
 var identityTypes = map[PrincipalType]string{User: "User", Role: "AssumedRole"}
 
+// recordPanic makes an event of a panic, which goes on.
+func (c *call) recordPanic() {
+	if p := recover(); p != nil {
+		// The value is left out: it may quote what the request held.
+		c.finish(kmsapi.Internal(fmt.Errorf("kms: a panic with a value of type %T", p)))
+		panic(p)
+	}
+}
+
+// change writes to the store. The event of the call becomes durable before the
+// transaction ends, so that nothing changes without being on record. Should the
+// transaction fail after that, a second event of the decision says so.
+func (c *call) change(fn func(*ledger.Tx) error) error {
+	return c.server.ledger.Update(c.ctx, func(tx *ledger.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		err := c.server.record(context.WithoutCancel(c.ctx), c.event)
+		c.recorded = err == nil
+		return err
+	})
+}
+
 // finish writes the audit event and returns the error that the client gets: err,
 // or an internal error if the event could not be made durable.
 func (c *call) finish(err error) error {
 	var answer *kmsapi.Error
-	if err != nil {
+	switch {
+	case err != nil:
 		answer = c.classify(err)
 		answer.DecisionID = c.event.DecisionID
 		c.event.ErrorCode = string(answer.Code)
@@ -79,6 +111,8 @@ func (c *call) finish(err error) error {
 		if answer.Err != nil {
 			c.event.Cause = clip(answer.Err.Error())
 		}
+	case c.recorded:
+		return nil
 	}
 	// The answer waits for the disk even if the client has gone: what happened
 	// must be on record.

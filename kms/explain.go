@@ -51,6 +51,14 @@ func ParseEvent(entry audit.Entry) (*Event, error) {
 	return event, nil
 }
 
+// CallExplain is [Server.Call] for the one operation that is not of AWS's service:
+// the body is an [ExplainInput], the answer an [Event].
+func (s *Server) CallExplain(ctx context.Context, caller *Caller, body []byte) ([]byte, error) {
+	return encode(explainHandler(s, ctx, caller, body))
+}
+
+var explainHandler = bind("ExplainDecision", (*Server).ExplainTo)
+
 // ExplainTo returns the event of a decision to a caller who may call GetKeyPolicy
 // on the key that it is about; where it is about none, to one of the same account
 // whose identity policies allow GetKeyPolicy on every key. All others get the
@@ -59,7 +67,6 @@ func ParseEvent(entry audit.Entry) (*Event, error) {
 func (s *Server) ExplainTo(ctx context.Context, caller *Caller, in *ExplainInput) (*Event, error) {
 	return run(ctx, s, caller, "ExplainDecision", in, func(c *call, in *ExplainInput) (*Event, error) {
 		c.op = kmsapi.Lookup("GetKeyPolicy")
-		c.event.EventSource = sourceOwn
 		c.parameter("decisionId", *in.DecisionId)
 		event, err := s.Explain(ctx, *in.DecisionId)
 		if errors.Is(err, ErrNoDecision) {

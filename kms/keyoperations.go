@@ -48,7 +48,7 @@ func (c *call) createKey(in *kmsapi.CreateKeyInput) (*kmsapi.CreateKeyOutput, er
 		return nil, err
 	}
 	c.noteKey(keyName{k.Account, k.Region, k.ID})
-	if err := c.server.storeKey(c.ctx, k); err != nil {
+	if err := c.storeKey(k); err != nil {
 		return nil, err
 	}
 	return &kmsapi.CreateKeyOutput{KeyMetadata: k.metadata()}, nil
@@ -137,8 +137,20 @@ func (s *Server) GetKeyPolicy(ctx context.Context, caller *Caller, in *kmsapi.Ge
 
 // PutKeyPolicy replaces the policy of a key.
 func (s *Server) PutKeyPolicy(ctx context.Context, caller *Caller, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
-	return run(ctx, s, caller, "PutKeyPolicy", in, (*call).putKeyPolicy)
+	return run(ctx, s, caller, "PutKeyPolicy", in, func(c *call, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
+		for {
+			out, err := c.putKeyPolicy(in)
+			if !errors.Is(err, errPolicyChanged) {
+				return out, err
+			}
+			c.event.Resources = nil
+		}
+	})
 }
+
+// errPolicyChanged: between the decision and the change the policy that decided
+// was replaced, perhaps to take the caller's right away. The new one must decide.
+var errPolicyChanged = errors.New("kms: the key policy has changed meanwhile")
 
 func (c *call) putKeyPolicy(in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
 	bypass := in.BypassPolicyLockoutSafetyCheck != nil && *in.BypassPolicyLockoutSafetyCheck
@@ -158,8 +170,15 @@ func (c *call) putKeyPolicy(in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyO
 	if err := c.checkPolicy(k, *in.Policy, bypass); err != nil {
 		return nil, err
 	}
-	err = c.server.ledger.Update(c.ctx, func(tx *ledger.Tx) error {
-		_, err := tx.Put(tablePolicy, k.rowID(), []byte(*in.Policy))
+	err = c.change(func(tx *ledger.Tx) error {
+		current, _, err := tx.Get(tablePolicy, k.rowID())
+		if err != nil {
+			return err
+		}
+		if string(current) != k.policy {
+			return errPolicyChanged
+		}
+		_, err = tx.Put(tablePolicy, k.rowID(), []byte(*in.Policy))
 		return err
 	})
 	if err != nil {

@@ -169,8 +169,8 @@ func (s *Server) newKey(caller *Caller, description, policy string, now time.Tim
 }
 
 // storeKey writes a new key: all of its rows or none.
-func (s *Server) storeKey(ctx context.Context, k *key) error {
-	wrapped, err := s.rootKey.Wrap(k.current.secret, materialBinding(&k.keyRecord, k.current.id))
+func (c *call) storeKey(k *key) error {
+	wrapped, err := c.server.rootKey.Wrap(k.current.secret, materialBinding(&k.keyRecord, k.current.id))
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *Server) storeKey(ctx context.Context, k *key) error {
 	if err != nil {
 		return err
 	}
-	return s.ledger.Update(ctx, func(tx *ledger.Tx) error {
+	return c.change(func(tx *ledger.Tx) error {
 		for _, row := range []struct {
 			table, id string
 			content   []byte

@@ -97,18 +97,19 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 				return fmt.Errorf("%w: %s", ErrPrincipalExists, p.IdentityARN())
 			}
 		}
-		return s.putPrincipal(tx, p, credentials)
+		if err := s.putPrincipal(tx, p, credentials); err != nil {
+			return err
+		}
+		return s.recordPrincipal(ctx, "AddPrincipal", p, credentials.AccessKeyID)
 	})
-	if err == nil {
-		err = s.recordPrincipal(ctx, "AddPrincipal", p, credentials.AccessKeyID)
-	}
 	if err != nil {
 		return Credentials{}, err
 	}
 	return credentials, nil
 }
 
-// recordPrincipal makes the event of a change that the operator made.
+// recordPrincipal makes the event of a change that the operator makes. It is
+// called within the transaction: nothing changes without being on record.
 func (s *Server) recordPrincipal(ctx context.Context, name string, p Principal, accessKeyID string) error {
 	id, err := randomHex(s.random, decisionSize)
 	if err != nil {
@@ -210,13 +211,13 @@ func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (Pri
 			return fmt.Errorf("%w: %q", ErrNoPrincipal, name)
 		case 1:
 			removed = found[0]
-			return tx.Delete(tablePrincipal, removed.AccessKeyID)
+			if err := tx.Delete(tablePrincipal, removed.AccessKeyID); err != nil {
+				return err
+			}
+			return s.recordPrincipal(ctx, "RemovePrincipal", removed.Principal, removed.AccessKeyID)
 		}
 		return fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
 	})
-	if err == nil {
-		err = s.recordPrincipal(ctx, "RemovePrincipal", removed.Principal, removed.AccessKeyID)
-	}
 	if err != nil {
 		return PrincipalInfo{}, err
 	}

@@ -156,6 +156,13 @@ func (s *Server) Call(ctx context.Context, caller *Caller, operation string, bod
 	if op.NoOutput() {
 		return nil, nil
 	}
+	return encode(out, nil)
+}
+
+func encode(out any, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
 	encoded, err := json.Marshal(out)
 	if err != nil {
 		return nil, kmsapi.Internal(err)

@@ -4,7 +4,6 @@ package kmsserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -42,17 +41,4 @@ func (h *handler) lookup(ctx context.Context, accessKeyID, token string) ([]byte
 		err = sigv4.ErrUnknown
 	}
 	return []byte(secret), principal, err
-}
-
-// explain answers [ExplainTarget].
-func (h *handler) explain(ctx context.Context, caller *kms.Caller, body []byte) ([]byte, error) {
-	in, err := kmsapi.Decode[kms.ExplainInput](body)
-	if err != nil {
-		return nil, err
-	}
-	event, err := h.KMS.ExplainTo(ctx, caller, in)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(event)
 }

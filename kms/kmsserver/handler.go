@@ -23,7 +23,8 @@ import (
 )
 
 // DecisionHeader is the answer's header with the id that ExplainDecision and
-// `cretula kms explain` take. It is set on every error after a good signature.
+// `cretula kms explain` take. It is set on every error after a good signature, but
+// for a panic.
 const DecisionHeader = "x-cretula-decision"
 
 // ExplainTarget is the X-Amz-Target of the one operation that is not of AWS's
@@ -135,10 +136,10 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	}
 	x.caller.RequestID = x.id
 	x.caller.SourceIP = sourceIP(r)
-	x.caller.UserAgent = r.UserAgent()
+	x.caller.UserAgent = userAgent(r)
 	x.caller.SecureTransport = r.TLS != nil
 	if target == ExplainTarget {
-		return h.explain(r.Context(), x.caller, body)
+		return h.KMS.CallExplain(r.Context(), x.caller, body)
 	}
 	return h.KMS.Call(r.Context(), x.caller, target, body)
 }
@@ -188,6 +189,16 @@ func sourceIP(r *http.Request) string {
 		return ""
 	}
 	return host
+}
+
+// maxUserAgent bounds the one condition key whose value a client chooses without
+// a limit of the service model: policies may match patterns against it.
+const maxUserAgent = 1 << 10
+
+// userAgent is the beginning of what the client calls itself.
+func userAgent(r *http.Request) string {
+	s := r.UserAgent()
+	return s[:min(len(s), maxUserAgent)]
 }
 
 func newRequestID() string {

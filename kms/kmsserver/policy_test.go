@@ -352,8 +352,12 @@ func TestExplainPermission(t *testing.T) {
 		}
 	}
 	for _, body := range []string{`{}`, `{"DecisionId":""}`, `{"DecisionId":1}`, `x`} {
-		if status, answer, _ := s.send(raw{target: "CretulaService.ExplainDecision", body: body}); status != 400 || strings.Contains(answer, "AccessDenied") {
+		status, answer, header := s.send(raw{target: "CretulaService.ExplainDecision", body: body})
+		if status != 400 || strings.Contains(answer, "AccessDenied") {
 			t.Errorf("%s: %d %s", body, status, answer)
+		}
+		if event, err := s.kms.Explain(t.Context(), header.Get("x-cretula-decision")); err != nil || event.EventName != "ExplainDecision" || event.EventSource != "cretula" {
+			t.Errorf("%s: event %+v, %v", body, event, err)
 		}
 	}
 }

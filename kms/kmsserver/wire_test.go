@@ -245,6 +245,9 @@ func TestPanic(t *testing.T) {
 	if log := s.log.String(); !strings.Contains(log, "stack=") || strings.Contains(log, "a secret in a panic") {
 		t.Errorf("log: %s", log)
 	}
+	if events := s.events("ListKeys"); len(events) != 1 || !strings.Contains(events[0], "KMSInternalException") || strings.Contains(events[0], "a secret in a panic") {
+		t.Errorf("events of the panic: %q", events)
+	}
 	if status, _, _ := s.send(raw{target: "TrentService.ListKeys", body: `{}`}); status != 200 {
 		t.Errorf("afterwards: %d", status)
 	}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kmsserver_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/cretula/cretula/internal/datadir"
+	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/kms/keystore/bolt"
+	"github.com/cretula/cretula/kms/ledger"
+)
+
+// Nothing changes that is not on record.
+func TestAuditBeforeChange(t *testing.T) {
+	s := newService(t)
+	keyARN := s.key("")
+	s.audit.set(errors.New("the disk is gone"))
+	for target, body := range map[string]string{
+		"CreateKey":    `{}`,
+		"PutKeyPolicy": `{"KeyId":"` + keyARN + `","Policy":` + quoteJSON(adminPolicy) + `}`,
+	} {
+		if status, answer, _ := s.send(raw{target: "TrentService." + target, body: body}); status != 500 {
+			t.Errorf("%s: %d %s", target, status, answer)
+		}
+	}
+	if _, err := s.kms.AddPrincipal(t.Context(), kms.Principal{Type: kms.User, Name: "unrecorded"}); err == nil {
+		t.Error("a principal was added")
+	}
+	if _, err := s.kms.RemovePrincipal(t.Context(), kms.AdminName, ""); err == nil {
+		t.Error("a principal was removed")
+	}
+	s.audit.set(nil)
+	keys, err := s.adminClient().ListKeys(t.Context(), &awskms.ListKeysInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(keys.Keys) != 1 {
+		t.Errorf("%d keys, want 1", len(keys.Keys))
+	}
+	policy, err := s.adminClient().GetKeyPolicy(t.Context(), &awskms.GetKeyPolicyInput{KeyId: &keyARN})
+	if err != nil || strings.Contains(*policy.Policy, "user/admin") {
+		t.Errorf("the policy was replaced: %v", err)
+	}
+	all, err := s.kms.ListPrincipals(t.Context())
+	if err != nil || len(all) != 1 || all[0].Name != kms.AdminName {
+		t.Errorf("principals: %+v, %v", all, err)
+	}
+	if events := s.events("CreateKey"); len(events) != 1 {
+		t.Errorf("%d events of CreateKey, want 1", len(events))
+	}
+}
+
+// events returns the lines of the audit log about an operation.
+func (s *service) events(name string) []string {
+	lines := strings.Split(strings.TrimSpace(readFile(s.t, filepath.Join(s.dir, datadir.AuditFile))), "\n")
+	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, `"eventName":"`+name+`"`) })
+}
+
+// A racedStore lets something happen between a request's decision and its change.
+type racedStore struct {
+	keystore.Store
+	before func()
+}
+
+func (r *racedStore) Update(ctx context.Context, fn func(keystore.Tx) error) error {
+	if before := r.before; before != nil {
+		r.before = nil
+		before()
+	}
+	return r.Store.Update(ctx, fn)
+}
+
+// A right that was taken away while a request was under way is not used: the new
+// policy decides, and is not overwritten by one that the old policy allowed.
+func TestPolicyChangeRace(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := bolt.Create(filepath.Join(dir, "raced.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	raced := &racedStore{Store: store}
+	s := newService(t, func(c *kms.Config) {
+		if c.Ledger, err = ledger.Create(t.Context(), raced, c.RootKey, ledger.Meta{Emulated: true, Account: account}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	mallory := s.client(s.principal(kms.User, "mallory"), region)
+	both := strings.Replace(adminPolicy, `"arn:aws:iam::000000000000:user/admin"`,
+		`["arn:aws:iam::000000000000:user/admin","arn:aws:iam::000000000000:user/mallory"]`, 1)
+	keyARN := s.key(both)
+	raced.before = func() {
+		_, err := s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: aws.String(adminPolicy)})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = mallory.PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &both})
+	wantCode(t, err, "AccessDeniedException")
+	got, err := s.adminClient().GetKeyPolicy(t.Context(), &awskms.GetKeyPolicyInput{KeyId: &keyARN})
+	if err != nil || *got.Policy != adminPolicy {
+		t.Errorf("the policy is %v, %v", got, err)
+	}
+	// What may still be done is done, on the second try.
+	raced.before = func() {
+		_, err := s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &both})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: aws.String(adminPolicy)}); err != nil {
+		t.Error(err)
+	}
+	if events := s.events("PutKeyPolicy"); len(events) != 4 || strings.Count(events[3], keyARN) != strings.Count(events[0], keyARN) {
+		t.Errorf("events:\n%s", strings.Join(events, "\n"))
+	}
+}
+
+// Policies may match patterns against what a client calls itself, which costs
+// time and memory by its length.
+func TestLongUserAgent(t *testing.T) {
+	s := newService(t)
+	keyARN := s.key(`{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/admin"},"Action":"kms:*","Resource":"*"},
+		{"Effect":"Deny","Principal":"*","Action":"kms:DescribeKey","Resource":"*","Condition":{
+			"StringLike":{"aws:UserAgent":"` + strings.Repeat("?", 1025) + `*"}}}]}`)
+	status, answer, _ := s.send(raw{target: "TrentService.DescribeKey", body: `{"KeyId":"` + keyARN + `"}`,
+		after: func(r *http.Request) { r.Header.Set("User-Agent", strings.Repeat("a", 60000)) }})
+	if status != 200 {
+		t.Errorf("a pattern saw more than 1024 bytes: %d %s", status, answer)
+	}
+}
