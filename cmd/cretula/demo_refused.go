@@ -130,7 +130,7 @@ func (d *demo) foreignRoot(ctx context.Context, s *demoStep) error {
 	for _, p := range event.Problems {
 		if p.Rule == rule {
 			s.Rule = rule
-			s.Explanation = "REJECTED before any policy (" + rule + "): " + p.Message + ". AWS KMS would answer ValidationException."
+			s.Explanation = "REJECTED before any policy (" + rule + "): " + p.Message + ". The answer is ValidationException, as that of AWS KMS by all that is known."
 		}
 	}
 	wanted, got := fingerprint(d.stack.Authority), fingerprint(foreign)

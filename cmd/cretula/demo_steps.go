@@ -172,8 +172,8 @@ func (d *demo) makeKey(ctx context.Context, s *demoStep) (err error) {
 	return nil
 }
 
-// sealSecret lets the administrator encrypt a secret, and notes what an enclave
-// needs to ask for it.
+// sealSecret lets the administrator encrypt a secret, which it must not be able
+// to decrypt, and notes what an enclave needs to ask for it.
 func (d *demo) sealSecret(ctx context.Context, client *awskms.Client, keyID string) error {
 	d.secret = make([]byte, 32)
 	rand.Read(d.secret)
@@ -189,6 +189,12 @@ func (d *demo) sealSecret(ctx context.Context, client *awskms.Client, keyID stri
 		return err
 	}
 	d.job.Ciphertext = sealed.CiphertextBlob
+	_, err = client.Decrypt(ctx, &awskms.DecryptInput{
+		KeyId: aws.String(keyID), CiphertextBlob: d.job.Ciphertext, EncryptionContext: d.job.EncryptionContext,
+	})
+	if code, _, _ := describeAWSError(err); err == nil || code != "AccessDeniedException" {
+		return fmt.Errorf("the administrator must not open what it has sealed: %v", err)
+	}
 	return nil
 }
 
@@ -220,6 +226,9 @@ func (d *demo) runEnclave(ctx context.Context, s *demoStep) error {
 	}
 	d.report = report
 	isolation := enclave.Isolation()
+	if err := report.Around.check(isolation.Isolated); err != nil {
+		return err
+	}
 	s.Outcome, s.ModuleID = outcomeOK, enclave.ModuleID()
 	s.Isolated, s.NotIsolated = &isolation.Isolated, isolation.Why
 	s.DocumentBytes, s.EnvelopeBytes, s.SecretSHA256 = len(report.Document), len(report.Envelope), report.SecretSHA256

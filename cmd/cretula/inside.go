@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,6 +25,8 @@ import (
 
 	"github.com/cretula/cretula/enclave"
 	"github.com/cretula/cretula/launch"
+	"github.com/cretula/cretula/nsm"
+	"github.com/cretula/cretula/pcr"
 )
 
 // release is the part of the demo's application that the demo changes by one
@@ -61,6 +64,7 @@ type demoReport struct {
 	Document     []byte `json:"document,omitempty"`
 	Envelope     []byte `json:"envelope,omitempty"`
 	CallMicros   int64  `json:"call_micros"`
+	Around       around `json:"around"`
 
 	ErrorCode    string `json:"error_code,omitempty"`
 	ErrorMessage string `json:"error_message,omitempty"`
@@ -98,7 +102,57 @@ func runInside(ctx context.Context) error {
 		return err
 	}
 	report := decryptInside(ctx, job, attestor, inside.DialContext)
+	if report.Around, err = lookAround(ctx, nsm.Client{Device: inside.NSM}); err != nil {
+		return err
+	}
 	return json.NewEncoder(parent).Encode(report)
+}
+
+// An around is what the application finds around itself.
+type around struct {
+	Locked      int      `json:"locked"`      // registers, from PCR0 on without a gap
+	Environment int      `json:"environment"` // variables
+	Network     []string `json:"network"`     // interfaces that are up
+}
+
+func lookAround(ctx context.Context, module nsm.Client) (around, error) {
+	a := around{Environment: len(os.Environ())}
+	for a.Locked < pcr.Count {
+		register, err := module.DescribePCR(ctx, pcr.Index(a.Locked))
+		if err != nil {
+			return around{}, err
+		}
+		if !register.Locked {
+			break
+		}
+		a.Locked++
+	}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return around{}, err
+	}
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp != 0 {
+			a.Network = append(a.Network, i.Name)
+		}
+	}
+	return a, nil
+}
+
+// bootLocked is how many registers are locked when an enclave starts.
+const bootLocked = 16
+
+// check compares with what the demo tells about the enclave.
+func (a *around) check(isolated bool) error {
+	switch {
+	case a.Locked != bootLocked:
+		return fmt.Errorf("the first %d registers are locked in the enclave, not %d", a.Locked, bootLocked)
+	case a.Environment > 0:
+		return fmt.Errorf("the enclave has %d environment variables", a.Environment)
+	case isolated && len(a.Network) > 0:
+		return fmt.Errorf("the enclave has a network: %v", a.Network)
+	}
+	return nil
 }
 
 // decryptInside makes the one attested call, with an ordinary KMS client.
