@@ -78,10 +78,10 @@ type Options struct {
 // process's memory. It is exchanged for a new one before it exceeds MaxAge or
 // MaxUses: the new one is made in the background when nine tenths are used up,
 // so that calls wait for one, some 100 ms, only at the start, after a pause of
-// MaxAge, or when keys are used up faster than they can be made. A call that
-// has begun ends with the key it began with; nothing else holds on to an old
-// key, but as Go offers no way to erase an RSA key, its memory is released, not
-// overwritten.
+// MaxAge, or when keys are used up faster than they can be made. While there
+// are no calls the last key stays, unused. A call that has begun ends with the
+// key it began with; nothing else holds on to an old key, but as Go offers no
+// way to erase an RSA key, its memory is released, not overwritten.
 type Attestor struct {
 	module nsm.Client
 	keys   *keyring
@@ -127,8 +127,8 @@ func New(o Options) (*Attestor, error) {
 //
 // Errors of KMS and of the SDK come back as they are. All others are of type
 // [*Error], within the SDK's own wrapping; the output is nil then. A context
-// that ends stops the wait for a key, for the device and for KMS; its values
-// are not looked at.
+// that ends stops the wait for a key, for the device (but see [nsm.Open]) and
+// for KMS; its values are not looked at.
 func (a *Attestor) APIOption() func(*middleware.Stack) error {
 	m := middleware.InitializeMiddlewareFunc("cretula.Attestor", a.handle)
 	return func(stack *middleware.Stack) error {
