@@ -5,10 +5,12 @@
 // a folder 0700, and the peer must have the uid of this process or be root, so
 // that reaching it is the proof of the right.
 //
-//	POST   /principals       {"type","name","account","policies"} → credentials
-//	GET    /principals       → {"principals": [...]}
-//	DELETE /principals/NAME  ?account=  → the principal that was removed
-//	GET    /decisions/ID     → the event
+//	POST   /principals  {"type","name","account","policies"} → credentials
+//	GET    /principals  → {"principals": [...]}
+//	DELETE /principals  ?name=&account= → the principal that was removed
+//	GET    /decisions   ?id= → the event
+//
+// Names stand in the query, since ".." is one that IAM allows.
 //
 // An error is answered with {"code","message"}, one that has reasons also with
 // {"problems": [{"rule","reason","message"}]}.

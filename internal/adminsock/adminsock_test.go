@@ -87,11 +87,17 @@ func TestProtocol(t *testing.T) {
 		kms.ErrPrincipalExists: second(c.AddPrincipal(ctx, kms.Principal{Type: kms.User, Name: "alice"})),
 		kms.ErrPrincipal:       second(c.AddPrincipal(ctx, kms.Principal{Type: "group", Name: "g"})),
 		kms.ErrNoPrincipal:     second(c.RemovePrincipal(ctx, "bob/..?x", "")),
-		kms.ErrNoDecision:      second(c.Explain(ctx, "d-../x")),
+		kms.ErrNoDecision:      second(c.Explain(ctx, "..")),
 	} {
 		if !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
+	}
+	if _, err := c.AddPrincipal(ctx, kms.Principal{Type: kms.User, Name: ".."}); err != nil {
+		t.Error(err)
+	}
+	if removed, err := c.RemovePrincipal(ctx, "..", ""); err != nil || removed.Name != ".." {
+		t.Errorf("%+v, %v", removed, err)
 	}
 	if removed, err := c.RemovePrincipal(ctx, "alice", ""); err != nil || removed.AccessKeyID != credentials.AccessKeyID {
 		t.Errorf("%+v, %v", removed, err)
@@ -133,7 +139,7 @@ func TestBadRequests(t *testing.T) {
 		status             int
 	}{
 		{"GET", "/", "", 404}, {"PUT", "/principals", "", 405}, {"POST", "/principals", "", 400}, {"POST", "/principals", "[]", 400},
-		{"POST", "/principals", strings.Repeat("x", maxBody+1), 400}, {"DELETE", "/principals/x", "", 400}, {"GET", "/decisions/x", "", 400},
+		{"POST", "/principals", strings.Repeat("x", maxBody+1), 400}, {"DELETE", "/principals?name=x", "", 400}, {"DELETE", "/principals", "", 400}, {"GET", "/decisions?id=x", "", 400}, {"GET", "/decisions", "", 400},
 	} {
 		r, err := http.NewRequest(c.method, "http://admin"+c.path, strings.NewReader(c.body))
 		if err != nil {

@@ -104,7 +104,7 @@ func (c *Client) ListPrincipals(ctx context.Context) ([]kms.PrincipalInfo, error
 // RemovePrincipal is [kms.Server.RemovePrincipal], with the same errors.
 func (c *Client) RemovePrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error) {
 	var out kms.PrincipalInfo
-	target := "/principals/" + url.PathEscape(name) + "?" + url.Values{"account": {account}}.Encode()
+	target := "/principals?" + url.Values{"name": {name}, "account": {account}}.Encode()
 	err := c.do(ctx, http.MethodDelete, target, nil, &out)
 	return out, err
 }
@@ -112,6 +112,6 @@ func (c *Client) RemovePrincipal(ctx context.Context, name, account string) (kms
 // Explain is [kms.Server.Explain], with the same errors.
 func (c *Client) Explain(ctx context.Context, id string) (*kms.Event, error) {
 	out := new(kms.Event)
-	err := c.do(ctx, http.MethodGet, "/decisions/"+url.PathEscape(id), nil, out)
+	err := c.do(ctx, http.MethodGet, "/decisions?"+url.Values{"id": {id}}.Encode(), nil, out)
 	return out, err
 }

@@ -64,12 +64,13 @@ func Handler(server *kms.Server) http.Handler {
 		list, err := server.ListPrincipals(r.Context())
 		answer(w, principalList{list}, err)
 	})
-	mux.HandleFunc("DELETE /principals/{name}", func(w http.ResponseWriter, r *http.Request) {
-		removed, err := server.RemovePrincipal(r.Context(), r.PathValue("name"), r.URL.Query().Get("account"))
+	mux.HandleFunc("DELETE /principals", func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		removed, err := server.RemovePrincipal(r.Context(), query.Get("name"), query.Get("account"))
 		answer(w, removed, err)
 	})
-	mux.HandleFunc("GET /decisions/{id}", func(w http.ResponseWriter, r *http.Request) {
-		event, err := server.Explain(r.Context(), r.PathValue("id"))
+	mux.HandleFunc("GET /decisions", func(w http.ResponseWriter, r *http.Request) {
+		event, err := server.Explain(r.Context(), r.URL.Query().Get("id"))
 		answer(w, event, err)
 	})
 	return mux
