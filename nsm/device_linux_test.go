@@ -65,7 +65,7 @@ func TestIoctlLayout(t *testing.T) {
 		t.Errorf("the structure has %d bytes", size)
 	}
 	if want := uint32(3<<30 | size<<16 | 0x0A<<8); want != ioctlCommand {
-		t.Errorf("the command is %#x, want %#x", ioctlCommand, want)
+		t.Errorf("the command is %#x, want %#x", uint64(ioctlCommand), want)
 	}
 }
 
