@@ -147,7 +147,11 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := durable.WriteFile(s.path(RootFile), RootPEM(s.Authority)); err != nil {
 		return err
 	}
-	if s.KMS, err = s.data.Server([]*x509.Certificate{s.Authority.Root()}, false); err != nil {
+	s.KMS, err = kms.New(kms.Config{
+		Ledger: s.data.Ledger, RootKey: s.data.RootKey, Audit: s.data.Audit,
+		Roots: []*x509.Certificate{s.Authority.Root()}, Now: s.config.Now,
+	})
+	if err != nil {
 		return err
 	}
 	if s.Admin, err = s.KMS.EnsureAdmin(ctx); err != nil {
