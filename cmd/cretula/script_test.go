@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,10 +13,18 @@ import (
 	"github.com/cretula/cretula/internal/cli"
 )
 
+// goRace spares every command that a test runs the second that the race detector
+// waits at the end of a process.
+const goRace = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	commands := map[string]func(){
 		"cretula": func() { os.Exit(run(os.Args[1:], cli.System())) },
-	})
+	}
+	if commands[filepath.Base(os.Args[0])] == nil {
+		os.Setenv("GORACE", goRace) // for those to come, not for this process
+	}
+	testscript.Main(m, commands)
 }
 
 func TestScripts(t *testing.T) {
@@ -25,6 +34,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("GORACE", goRace)
 			if shared, err := sharedTestdata(); err == nil {
 				env.Setenv("SHARED", shared)
 			}
