@@ -143,14 +143,32 @@ func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name 
 		}
 		p.Policies = append(p.Policies, string(text))
 	}
+	var file *os.File
 	if f.output != "" {
 		// Before there is a key that nobody would get to see.
-		if _, err := os.Lstat(f.output); !errors.Is(err, fs.ErrNotExist) {
+		var err error
+		file, err = durable.OpenPrivate(f.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%s is there already", f.output)
 		}
+		if err != nil {
+			return err
+		}
+		defer file.Close()
 	}
-	var added addedPrincipal
-	err := withAdmin(ctx, env, f.dir, func(admin kmsAdmin) error {
+	added, err := addPrincipal(ctx, env, f.dir, p)
+	if err != nil {
+		if file != nil {
+			os.Remove(f.output)
+		}
+		return err
+	}
+	return printAdded(env, f, file, &added)
+}
+
+func addPrincipal(ctx context.Context, env *cli.Env, dir string, p kms.Principal) (addedPrincipal, error) {
+	added := addedPrincipal{Schema: "cretula.kms.principal.v1"}
+	err := withAdmin(ctx, env, dir, func(admin kmsAdmin) error {
 		credentials, err := admin.AddPrincipal(ctx, p)
 		if err != nil {
 			return principalError(err)
@@ -164,21 +182,13 @@ func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name 
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	added.Schema = "cretula.kms.principal.v1"
-	return printAdded(env, f, &added)
+	return added, err
 }
 
-func printAdded(env *cli.Env, f *principalFlags, added *addedPrincipal) error {
+// printAdded writes the access key to the file or, if that is nil, to stdout.
+func printAdded(env *cli.Env, f *principalFlags, file *os.File, added *addedPrincipal) error {
 	out := *env
-	var file *os.File
-	if f.output != "" {
-		var err error
-		if file, err = durable.OpenPrivate(f.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL); err != nil {
-			return err
-		}
+	if file != nil {
 		out.Stdout = file
 	}
 	var err error
