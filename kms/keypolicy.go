@@ -32,7 +32,8 @@ func defaultPolicy(account string) string {
 
 // checkPolicy refuses a text that cannot be the policy of k: one that is no key
 // policy, that names principals which do not exist, or after which the caller
-// could not change the policy again, unless that is asked for.
+// could not change the policy again, unless that is asked for. One that is taken
+// is noted as a whole: the event must say what the policy is from now on.
 func (c *call) checkPolicy(k *key, text string, bypass bool) error {
 	if len(text) > policy.MaxSize {
 		return kmsapi.Errorf(kmsapi.LimitExceeded, "The policy is larger than %d bytes.", policy.MaxSize)
@@ -52,6 +53,7 @@ func (c *call) checkPolicy(k *key, text string, bypass bool) error {
 		return err
 	}
 	if bypass {
+		c.parameter("policy", text)
 		return nil
 	}
 	changed := *k
@@ -65,6 +67,7 @@ func (c *call) checkPolicy(k *key, text string, bypass bool) error {
 	if decision := policy.Evaluate(in); !decision.Allowed {
 		return kmsapi.Errorf(kmsapi.MalformedPolicyDocument, "The new key policy will not allow you to update the key policy in the future.")
 	}
+	c.parameter("policy", text)
 	return nil
 }
 

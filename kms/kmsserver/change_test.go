@@ -68,6 +68,29 @@ func (s *service) events(name string) []string {
 	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, `"eventName":"`+name+`"`) })
 }
 
+// The record of a change says what the policy is from then on, however long it is;
+// what was refused is cut.
+func TestPolicyOnRecord(t *testing.T) {
+	s := newService(t)
+	long := strings.Replace(adminPolicy, `"Statement":`, `"Id":"`+strings.Repeat("x", 20000)+`","Statement":`, 1)
+	keyARN := s.key(long)
+	_, err := s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long = strings.Replace(long, "Allow", "Alow", 1)
+	_, err = s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &long})
+	wantCode(t, err, "MalformedPolicyDocumentException")
+	for name, want := range map[string][]bool{"CreateKey": {true}, "PutKeyPolicy": {true, false}} {
+		events := s.events(name)
+		for i, event := range events {
+			if len(events) != len(want) || strings.Contains(event, strings.Repeat("x", 20000)) != want[i] {
+				t.Errorf("%s: event %d of %d has the policy: %v", name, i+1, len(events), !want[i])
+			}
+		}
+	}
+}
+
 // A racedStore lets something happen between a request's decision and its change.
 type racedStore struct {
 	keystore.Store
