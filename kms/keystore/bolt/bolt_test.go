@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,7 +93,7 @@ func TestCreate(t *testing.T) {
 	}
 	for name, want := range map[string]fs.FileMode{path: 0o600, filepath.Dir(path): fs.ModeDir | 0o700} {
 		info, err := os.Stat(name)
-		if err != nil || info.Mode() != want && runtime.GOOS != "windows" {
+		if err != nil || info.Mode() != want {
 			t.Errorf("%s has mode %v, want %v (%v)", name, info.Mode(), want, err)
 		}
 	}
@@ -108,9 +107,6 @@ func TestCreate(t *testing.T) {
 }
 
 func TestPermissions(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("permission bits mean nothing on Windows")
-	}
 	path := filled(t)
 	refused := func(what string) {
 		t.Helper()
