@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/cretula/cretula/kms/audit"
+	"github.com/cretula/cretula/kms/ledger"
 )
 
 // An AuditLog keeps events; [*audit.Log] is one.
@@ -29,4 +30,24 @@ func (s *Server) record(ctx context.Context, event *Event) error {
 		err = s.audit.Append(ctx, &small)
 	}
 	return err
+}
+
+// change writes to the store. The event becomes durable before the transaction
+// ends, so that nothing changes without being on record; from then on the change
+// does not depend on ctx. Where the event was recorded and the transaction failed
+// all the same, another event of the same decision must say so.
+func (s *Server) change(ctx context.Context, event *Event, fn func(*ledger.Tx) error) (recorded bool, err error) {
+	lasting := context.WithoutCancel(ctx)
+	err = s.ledger.Update(lasting, func(tx *ledger.Tx) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		err := s.record(lasting, event)
+		recorded = err == nil
+		return err
+	})
+	return recorded, err
 }

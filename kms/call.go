@@ -81,18 +81,10 @@ func (c *call) recordPanic() {
 	}
 }
 
-// change writes to the store. The event of the call becomes durable before the
-// transaction ends, so that nothing changes without being on record. Should the
-// transaction fail after that, a second event of the decision says so.
-func (c *call) change(fn func(*ledger.Tx) error) error {
-	return c.server.ledger.Update(c.ctx, func(tx *ledger.Tx) error {
-		if err := fn(tx); err != nil {
-			return err
-		}
-		err := c.server.record(context.WithoutCancel(c.ctx), c.event)
-		c.recorded = err == nil
-		return err
-	})
+// change is [Server.change] with the event of the call, which finish corrects.
+func (c *call) change(fn func(*ledger.Tx) error) (err error) {
+	c.recorded, err = c.server.change(c.ctx, c.event, fn)
+	return err
 }
 
 // finish writes the audit event and returns the error that the client gets: err,

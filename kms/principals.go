@@ -87,20 +87,17 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 	if err != nil {
 		return Credentials{}, err
 	}
-	err = s.ledger.Update(ctx, func(tx *ledger.Tx) error {
+	err = s.changePrincipals(ctx, "AddPrincipal", func(tx *ledger.Tx) (Principal, string, error) {
 		existing, err := scanPrincipals(tx)
 		if err != nil {
-			return err
+			return p, "", err
 		}
 		for _, other := range existing {
 			if other.Tampered == "" && other.IdentityARN() == p.IdentityARN() {
-				return fmt.Errorf("%w: %s", ErrPrincipalExists, p.IdentityARN())
+				return p, "", fmt.Errorf("%w: %s", ErrPrincipalExists, p.IdentityARN())
 			}
 		}
-		if err := s.putPrincipal(tx, p, credentials); err != nil {
-			return err
-		}
-		return s.recordPrincipal(ctx, "AddPrincipal", p, credentials.AccessKeyID)
+		return p, credentials.AccessKeyID, s.putPrincipal(tx, p, credentials)
 	})
 	if err != nil {
 		return Credentials{}, err
@@ -108,18 +105,27 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 	return credentials, nil
 }
 
-// recordPrincipal makes the event of a change that the operator makes. It is
-// called within the transaction: nothing changes without being on record.
-func (s *Server) recordPrincipal(ctx context.Context, name string, p Principal, accessKeyID string) error {
+// changePrincipals makes a change for the operator, with an event of the principal
+// and the access key that fn returns.
+func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*ledger.Tx) (Principal, string, error)) error {
 	id, err := randomHex(s.random, decisionSize)
 	if err != nil {
 		return err
 	}
-	return s.record(context.WithoutCancel(ctx), &Event{
+	event := &Event{
 		Schema: EventSchema, EventTime: s.now().UTC(), EventName: name, EventSource: sourceOwn,
 		UserIdentity: UserIdentity{Type: "Operator"}, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
-		RequestParameters: map[string]any{"principal": p.IdentityARN(), "accessKeyId": accessKeyID, "policies": len(p.Policies)},
+	}
+	recorded, err := s.change(ctx, event, func(tx *ledger.Tx) error {
+		p, accessKeyID, err := fn(tx)
+		event.RequestParameters = map[string]any{"principal": p.IdentityARN(), "accessKeyId": accessKeyID, "policies": len(p.Policies)}
+		return err
 	})
+	if err != nil && recorded {
+		event.Outcome, event.Cause = Failed, clip(err.Error())
+		err = errors.Join(err, s.record(context.WithoutCancel(ctx), event))
+	}
+	return err
 }
 
 func (s *Server) putPrincipal(tx *ledger.Tx, p Principal, c Credentials) error {
@@ -197,10 +203,10 @@ func isPrincipalName(name string) bool {
 func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (PrincipalInfo, error) {
 	var removed PrincipalInfo
 	account = cmp.Or(account, s.account)
-	err := s.ledger.Update(ctx, func(tx *ledger.Tx) error {
+	err := s.changePrincipals(ctx, "RemovePrincipal", func(tx *ledger.Tx) (Principal, string, error) {
 		all, err := scanPrincipals(tx)
 		if err != nil {
-			return err
+			return Principal{}, "", err
 		}
 		found := slices.DeleteFunc(all, func(p PrincipalInfo) bool {
 			named := p.Tampered == "" && p.Account == account && p.Name == name
@@ -208,15 +214,12 @@ func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (Pri
 		})
 		switch len(found) {
 		case 0:
-			return fmt.Errorf("%w: %q", ErrNoPrincipal, name)
+			return Principal{}, "", fmt.Errorf("%w: %q", ErrNoPrincipal, name)
 		case 1:
 			removed = found[0]
-			if err := tx.Delete(tablePrincipal, removed.AccessKeyID); err != nil {
-				return err
-			}
-			return s.recordPrincipal(ctx, "RemovePrincipal", removed.Principal, removed.AccessKeyID)
+			return removed.Principal, removed.AccessKeyID, tx.Delete(tablePrincipal, removed.AccessKeyID)
 		}
-		return fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
+		return Principal{}, "", fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
 	})
 	if err != nil {
 		return PrincipalInfo{}, err

@@ -68,6 +68,95 @@ func (s *service) events(name string) []string {
 	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, `"eventName":"`+name+`"`) })
 }
 
+// A failingStore undoes every transaction when it is told to.
+type failingStore struct {
+	keystore.Store
+	fail error
+}
+
+func (f *failingStore) Update(ctx context.Context, fn func(keystore.Tx) error) error {
+	return f.Store.Update(ctx, func(tx keystore.Tx) error { return errors.Join(fn(tx), f.fail) })
+}
+
+// A change that is on record and then fails is corrected by a second record.
+func TestFailedChangeIsCorrected(t *testing.T) {
+	failing := &failingStore{Store: newStore(t)}
+	s := newService(t, over(t, failing))
+	failing.fail = errors.New("the disk is gone")
+	if status, answer, _ := s.send(raw{target: "TrentService.CreateKey", body: `{}`}); status != 500 {
+		t.Errorf("%d %s", status, answer)
+	}
+	if _, err := s.kms.AddPrincipal(t.Context(), kms.Principal{Type: kms.User, Name: "alice"}); !errors.Is(err, failing.fail) {
+		t.Errorf("got %v", err)
+	}
+	for name, count := range map[string]int{"CreateKey": 2, "AddPrincipal": 3} { // the administrator was the first
+		events := s.events(name)
+		if len(events) != count || !strings.Contains(events[count-2], `"outcome":"allowed"`) || !strings.Contains(events[count-1], `"outcome":"failed"`) {
+			t.Errorf("events:\n%s", strings.Join(events, "\n"))
+		}
+	}
+}
+
+// A cancelingLog has the client hang up while its event is written.
+type cancelingLog struct {
+	kms.AuditLog
+	cancel func()
+}
+
+func (l *cancelingLog) Append(ctx context.Context, event any) error {
+	if l.cancel != nil {
+		l.cancel()
+	}
+	return l.AuditLog.Append(ctx, event)
+}
+
+// What is on record is done, though the client has gone meanwhile.
+func TestClientGone(t *testing.T) {
+	canceling := &cancelingLog{}
+	s := newService(t, func(c *kms.Config) {
+		canceling.AuditLog = c.Audit
+		c.Audit = canceling
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	canceling.cancel = cancel
+	if _, err := s.kms.AddPrincipal(ctx, kms.Principal{Type: kms.User, Name: "alice"}); err != nil {
+		t.Error(err)
+	}
+	// One that was gone before is not served.
+	canceling.cancel = nil
+	if _, err := s.kms.AddPrincipal(ctx, kms.Principal{Type: kms.User, Name: "bob"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if events := s.events("AddPrincipal"); len(events) != 2 {
+		t.Errorf("events:\n%s", strings.Join(events, "\n"))
+	}
+}
+
+// newStore makes an empty store.
+func newStore(t *testing.T) keystore.Store {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := bolt.Create(filepath.Join(dir, "kms.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+// over puts the service over another store.
+func over(t *testing.T, store keystore.Store) func(*kms.Config) {
+	return func(c *kms.Config) {
+		var err error
+		if c.Ledger, err = ledger.Create(t.Context(), store, c.RootKey, ledger.Meta{Emulated: true, Account: account}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // The record of a change says what the policy is from then on, however long it is;
 // what was refused is cut.
 func TestPolicyOnRecord(t *testing.T) {
@@ -108,21 +197,8 @@ func (r *racedStore) Update(ctx context.Context, fn func(keystore.Tx) error) err
 // A right that was taken away while a request was under way is not used: the new
 // policy decides, and is not overwritten by one that the old policy allowed.
 func TestPolicyChangeRace(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	store, err := bolt.Create(filepath.Join(dir, "raced.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	raced := &racedStore{Store: store}
-	s := newService(t, func(c *kms.Config) {
-		if c.Ledger, err = ledger.Create(t.Context(), raced, c.RootKey, ledger.Meta{Emulated: true, Account: account}); err != nil {
-			t.Fatal(err)
-		}
-	})
+	raced := &racedStore{Store: newStore(t)}
+	s := newService(t, over(t, raced))
 	mallory := s.client(s.principal(kms.User, "mallory"), region)
 	both := strings.Replace(adminPolicy, `"arn:aws:iam::000000000000:user/admin"`,
 		`["arn:aws:iam::000000000000:user/admin","arn:aws:iam::000000000000:user/mallory"]`, 1)
@@ -133,7 +209,7 @@ func TestPolicyChangeRace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, err = mallory.PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &both})
+	_, err := mallory.PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &both})
 	wantCode(t, err, "AccessDeniedException")
 	got, err := s.adminClient().GetKeyPolicy(t.Context(), &awskms.GetKeyPolicyInput{KeyId: &keyARN})
 	if err != nil || *got.Policy != adminPolicy {
