@@ -100,10 +100,14 @@ func decodeValue(l *lexer, v reflect.Value) error {
 }
 
 func (l *lexer) mistyped(want string) error {
-	if l.next() == 0 {
+	kind := l.kind()
+	switch {
+	case kind != "":
+		return fmt.Errorf("%s cannot be converted to %s", kind, want)
+	case l.pos == len(l.data):
 		return l.fault("unexpected end")
 	}
-	return fmt.Errorf("%s cannot be converted to %s", l.kind(), want)
+	return l.fault("no value")
 }
 
 func decodeBool(l *lexer, v reflect.Value) error {

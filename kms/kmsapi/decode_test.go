@@ -138,6 +138,26 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+func TestMistypedTexts(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"KeyId":null,"GrantTokens":[null]}`: "NULL_VALUE cannot be converted to String",
+		`{"KeyId":-1}`:                        "NUMBER_VALUE cannot be converted to String",
+		`{"KeyId":true}`:                      "TRUE_VALUE cannot be converted to String",
+		`{"KeyId":{}}`:                        "START_OBJECT cannot be converted to String",
+		`{"KeyId":`:                           "unexpected end at byte 9",
+		`{"KeyId":x}`:                         "no value at byte 9",
+		`{"KeyId":}`:                          "no value at byte 9",
+		"{\"KeyId\":\x00}":                    "no value at byte 9",
+		`[]`:                                  "START_ARRAY cannot be converted to structure",
+		``:                                    "unexpected end at byte 0",
+	} {
+		_, err := Decode[DescribeKeyInput]([]byte(body))
+		if e, ok := err.(*Error); !ok || e.Message != want {
+			t.Errorf("%s: got %v, want %s", body, err, want)
+		}
+	}
+}
+
 func TestDecodeIntegers(t *testing.T) {
 	for number, ok := range map[string]bool{
 		"1": true, "-1": true, "2147483647": true, "-2147483648": true, "0": true,

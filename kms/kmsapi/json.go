@@ -234,7 +234,8 @@ func (l *lexer) skip() error {
 	return err
 }
 
-// kind names the type of the value at the cursor as AWS's messages do.
+// kind names the type of the value at the cursor as AWS's messages do; "" if none
+// begins there.
 func (l *lexer) kind() string {
 	switch l.next() {
 	case '{':
@@ -247,6 +248,10 @@ func (l *lexer) kind() string {
 		return "TRUE_VALUE"
 	case 'f':
 		return "FALSE_VALUE"
+	case 'n':
+		return "NULL_VALUE"
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return "NUMBER_VALUE"
 	}
-	return "NUMBER_VALUE"
+	return ""
 }
