@@ -105,7 +105,13 @@ func runInside(ctx context.Context) error {
 	if report.Around, err = lookAround(ctx, nsm.Client{Device: inside.NSM}); err != nil {
 		return err
 	}
-	return json.NewEncoder(parent).Encode(report)
+	if err := json.NewEncoder(parent).Encode(report); err != nil {
+		return err
+	}
+	// Connections end with the enclave, whatever is still on its way in them:
+	// the parent closes this one when it has the report.
+	_, _ = io.Copy(io.Discard, parent)
+	return nil
 }
 
 // An around is what the application finds around itself.
