@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cretula/cretula/kms/audit"
@@ -62,8 +63,8 @@ var explainHandler = bind("ExplainDecision", (*Server).ExplainTo)
 // ExplainTo returns the event of a decision to a caller who may call GetKeyPolicy
 // on the key that it is about; where it is about none, to one of the same account
 // whose identity policies allow GetKeyPolicy on every key. All others get the
-// same AccessDeniedException, whether or not the decision exists. Being asked is
-// an event of its own.
+// same AccessDeniedException, whether or not the decision exists. Identity policies
+// of another account are left out. Being asked is an event of its own.
 func (s *Server) ExplainTo(ctx context.Context, caller *Caller, in *ExplainInput) (*Event, error) {
 	return run(ctx, s, caller, "ExplainDecision", in, func(c *call, in *ExplainInput) (*Event, error) {
 		c.op = kmsapi.Lookup("GetKeyPolicy")
@@ -76,8 +77,26 @@ func (s *Server) ExplainTo(ctx context.Context, caller *Caller, in *ExplainInput
 		if err != nil {
 			return nil, err
 		}
-		return event, c.mayExplain(event)
+		if err := c.mayExplain(event); err != nil {
+			return nil, err
+		}
+		if event.UserIdentity.AccountID != caller.Principal.Account {
+			event.hideIdentityPolicies()
+		}
+		return event, nil
 	})
+}
+
+// hideIdentityPolicies takes out of the decision what only the account of the
+// request's caller may see.
+func (e *Event) hideIdentityPolicies() {
+	d := e.Decision
+	if d == nil {
+		return
+	}
+	identity := policy.KindIdentity.String()
+	d.By = slices.DeleteFunc(d.By, func(s policy.StatementRef) bool { return s.Kind == identity })
+	d.Trace.Policies = slices.DeleteFunc(d.Trace.Policies, func(p policy.PolicyTrace) bool { return p.Kind == identity })
 }
 
 func (c *call) mayExplain(event *Event) error {

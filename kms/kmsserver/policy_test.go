@@ -321,6 +321,29 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// Who may see a key's policy sees how it decided about principals of another
+// account, and not their own policies.
+func TestExplainAcrossAccounts(t *testing.T) {
+	s := newService(t)
+	keyARN := s.key(`{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/admin"},"Action":"kms:*","Resource":"*"},
+		{"Sid":"Shared","Effect":"Allow","Principal":{"AWS":"111111111111"},"Action":"kms:Encrypt","Resource":"*"}]}`)
+	guest, err := s.kms.AddPrincipal(t.Context(), kms.Principal{Type: kms.User, Name: "guest", Account: "111111111111",
+		Policies: []string{`{"Statement":{"Sid":"InternalRule","Effect":"Deny","Action":"kms:Encrypt","Resource":"*"}}`}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.client(guest, region).Encrypt(t.Context(), &awskms.EncryptInput{KeyId: &keyARN, Plaintext: []byte("x")})
+	_, _, _, decision := refused(t, err)
+	status, body, _ := s.send(raw{target: "CretulaService.ExplainDecision", body: `{"DecisionId":"` + decision + `"}`})
+	if status != 200 || !strings.Contains(body, `"Shared"`) || !strings.Contains(body, "identity-policy-deny") || strings.Contains(body, "InternalRule") {
+		t.Errorf("%d %s", status, body)
+	}
+	event, err := s.kms.Explain(t.Context(), decision)
+	if err != nil || !strings.Contains(event.Text(), "InternalRule") {
+		t.Errorf("the operator does not see it: %v", err)
+	}
+}
+
 func TestExplainPermission(t *testing.T) {
 	s, role, keyARN, sealed := attestedService(t)
 	_, _, _, err := recipients(s, s.client(role, region), keyARN, sealed)["Decrypt"](nil)
