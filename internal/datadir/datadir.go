@@ -41,7 +41,8 @@ type Dir struct {
 
 // Create makes what is missing in the folder and opens it: the root key, the
 // store and the audit log. meta counts only for a new store. A store without its
-// root key is refused: a new key would open nothing of it.
+// root key is refused: a new key would open nothing of it. So is an audit log
+// without its store: that there was one must not be forgotten.
 func Create(ctx context.Context, path string, meta ledger.Meta) (*Dir, error) {
 	if err := durable.MkdirAll(path); err != nil {
 		return nil, err
@@ -57,6 +58,9 @@ func Create(ctx context.Context, path string, meta ledger.Meta) (*Dir, error) {
 		}
 	}
 	if !exists(storePath) {
+		if err := checkNew(path); err != nil {
+			return nil, err
+		}
 		store, err := bolt.Create(storePath)
 		if err == nil {
 			err = store.Close()
@@ -93,6 +97,9 @@ func open(ctx context.Context, path string, meta *ledger.Meta) (_ *Dir, err erro
 	}
 	d.Ledger, err = ledger.Open(ctx, d.store, d.RootKey)
 	if errors.Is(err, ledger.ErrEmpty) && meta != nil {
+		if err = checkNew(path); err != nil {
+			return nil, err
+		}
 		d.Ledger, err = ledger.Create(ctx, d.store, d.RootKey, *meta)
 	}
 	if err != nil {
@@ -102,6 +109,15 @@ func open(ctx context.Context, path string, meta *ledger.Meta) (_ *Dir, err erro
 		return nil, err
 	}
 	return d, nil
+}
+
+// checkNew refuses to begin anew where there was a store: the audit log is made
+// after the first rows of it.
+func checkNew(path string) error {
+	if auditPath := filepath.Join(path, AuditFile); exists(auditPath) {
+		return fmt.Errorf("%s is there, but nothing of the store that it is about is in %s", auditPath, StoreFile)
+	}
+	return nil
 }
 
 func exists(path string) bool {

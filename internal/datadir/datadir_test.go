@@ -10,6 +10,7 @@ import (
 
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/kms/keystore/bolt"
 	"github.com/cretula/cretula/kms/ledger"
 )
 
@@ -83,5 +84,48 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), path); err == nil {
 		t.Error("opened without the root key")
+	}
+}
+
+// A store that is gone, or that an empty one was put in place of, is not quietly
+// replaced by a new one.
+func TestLostStore(t *testing.T) {
+	for name, lose := range map[string]func(store string) error{
+		"gone": os.Remove,
+		"empty": func(store string) error {
+			if err := os.Remove(store); err != nil {
+				return err
+			}
+			empty, err := bolt.Create(store)
+			if err != nil {
+				return err
+			}
+			return empty.Close()
+		},
+	} {
+		path := filepath.Join(t.TempDir(), "x")
+		d, err := Create(t.Context(), path, meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := lose(filepath.Join(path, StoreFile)); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := Create(t.Context(), path, meta); err == nil {
+			d.Close()
+			t.Errorf("%s: a new store", name)
+		}
+		// Without the log it is a folder whose making was interrupted.
+		if err := os.Remove(filepath.Join(path, AuditFile)); err != nil {
+			t.Fatal(err)
+		}
+		d, err = Create(t.Context(), path, meta)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		d.Close()
 	}
 }
