@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -129,6 +130,41 @@ func TestClientGone(t *testing.T) {
 	}
 	if events := s.events("AddPrincipal"); len(events) != 2 {
 		t.Errorf("events:\n%s", strings.Join(events, "\n"))
+	}
+}
+
+// A leavingStore has the client hang up when something is read.
+type leavingStore struct {
+	keystore.Store
+	leave func()
+}
+
+func (l *leavingStore) View(ctx context.Context, fn func(keystore.Tx) error) error {
+	if l.leave != nil {
+		l.leave()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return l.Store.View(ctx, fn)
+}
+
+// A client that hangs up is no fault of the service.
+func TestClientGoneIsNoFault(t *testing.T) {
+	leaving := &leavingStore{Store: newStore(t)}
+	s := newService(t, over(t, leaving))
+	client := s.adminClient()
+	ctx, cancel := context.WithCancel(t.Context())
+	leaving.leave = cancel
+	if _, err := client.ListKeys(ctx, &awskms.ListKeysInput{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.log.String(), "operation=ListKeys"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the request is not logged")
+		}
+	}
+	if log := s.log.String(); strings.Contains(log, "level=ERROR") || !strings.Contains(log, `cause="context canceled"`) {
+		t.Error(log)
 	}
 }
 

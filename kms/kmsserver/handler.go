@@ -106,7 +106,9 @@ func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writ
 	if e, ok := errors.AsType[*kmsapi.Error](x.err); ok {
 		attrs = append(attrs, slog.String("code", string(e.Code)), slog.String("decision", e.DecisionID))
 		if x.status >= http.StatusInternalServerError {
-			level = slog.LevelError
+			if ctx.Err() == nil { // else the client has gone, which is no fault here
+				level = slog.LevelError
+			}
 			if e.Err != nil {
 				attrs = append(attrs, slog.String("cause", e.Err.Error()))
 			}
