@@ -43,13 +43,13 @@ type demoStep struct {
 	Role   string          `json:"role,omitempty"`
 	Policy json.RawMessage `json:"policy,omitempty"`
 
-	ModuleID      string   `json:"module_id,omitempty"`
-	Isolated      *bool    `json:"isolated,omitempty"`
-	NotIsolated   []string `json:"not_isolated,omitempty"`
-	DocumentBytes int      `json:"document_bytes,omitempty"`
-	EnvelopeBytes int      `json:"envelope_bytes,omitempty"`
-	CallMillis    float64  `json:"call_millis,omitempty"`
-	SecretSHA256  string   `json:"secret_sha256,omitempty"`
+	ModuleID       string   `json:"module_id,omitempty"`
+	Isolated       *bool    `json:"isolated,omitempty"`
+	IsolationLacks []string `json:"isolation_lacks,omitempty"`
+	DocumentBytes  int      `json:"document_bytes,omitempty"`
+	EnvelopeBytes  int      `json:"envelope_bytes,omitempty"`
+	CallMillis     float64  `json:"call_millis,omitempty"`
+	SecretSHA256   string   `json:"secret_sha256,omitempty"`
 
 	Decision    string          `json:"decision,omitempty"`
 	Error       string          `json:"error,omitempty"`
@@ -109,7 +109,7 @@ func runDemo(ctx context.Context, env *cli.Env, keep string, asJSON bool) (err e
 			return err
 		}
 	}
-	dir, err := os.MkdirTemp("", "cretula-demo-")
+	dir, err := os.MkdirTemp(temporaryFolder(), "cretula-demo-")
 	if err != nil {
 		return err
 	}
@@ -138,6 +138,15 @@ func runDemo(ctx context.Context, env *cli.Env, keep string, asJSON bool) (err e
 		}
 	}
 	return playErr
+}
+
+// temporaryFolder is the system's unless its name is too long for the sockets
+// that go into it: Unix has 107 bytes for a path.
+func temporaryFolder() string {
+	if dir := os.TempDir(); len(dir) <= 60 {
+		return dir
+	}
+	return "/tmp"
 }
 
 // emptyFolder makes the folder for what is kept. Files that are there already

@@ -230,12 +230,15 @@ func (d *demo) runEnclave(ctx context.Context, s *demoStep) error {
 		return err
 	}
 	s.Outcome, s.ModuleID = outcomeOK, enclave.ModuleID()
-	s.Isolated, s.NotIsolated = &isolation.Isolated, isolation.Why
+	s.Isolated, s.IsolationLacks = &isolation.Isolated, isolation.Why
 	s.DocumentBytes, s.EnvelopeBytes, s.SecretSHA256 = len(report.Document), len(report.Envelope), report.SecretSHA256
 	s.CallMillis = math.Round(float64(report.CallMicros)/100) / 10
 	lines := []string{"started, registers 0–15 locked, module " + enclave.ModuleID()}
 	if isolation.Isolated {
 		lines = append(lines, "isolated: no network, no environment, only an NSM and a way to the key service")
+		for _, missing := range isolation.Why {
+			lines = append(lines, "but "+missing)
+		}
 	} else {
 		lines = append(lines, "NOT ISOLATED: "+strings.Join(isolation.Why, "; "))
 	}
