@@ -30,8 +30,11 @@ const lattice = `
 reason:
 pcr:
 cms: reason
-attestation: pcr reason
+attestation: pcr reason internal/p384
 attestation/issuer: attestation pcr
+attestation/attestationtest:
+vectors: attestation pcr reason
+vectors/gen: vectors attestation/attestationtest
 nsm: pcr reason
 nsm/softnsm: nsm attestation attestation/issuer pcr
 nsm/nsmtest: nsm attestation pcr
@@ -53,6 +56,7 @@ kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:
+internal/p384:
 internal/sigv4:
 internal/durable:
 internal/durable/crashtest: internal/need
