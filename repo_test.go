@@ -34,7 +34,7 @@ attestation: pcr reason internal/p384
 attestation/issuer: attestation pcr
 attestation/attestationtest:
 vectors: attestation pcr reason
-vectors/gen: vectors attestation/attestationtest
+vectors/gen: vectors attestation/attestationtest pcr
 nsm: pcr reason
 nsm/softnsm: nsm attestation attestation/issuer pcr
 nsm/nsmtest: nsm attestation pcr
