@@ -169,9 +169,9 @@ func TestFitsHalf(t *testing.T) {
 	}
 }
 
-func TestByteStringHead(t *testing.T) {
+func TestHead(t *testing.T) {
 	for n, want := range map[int]string{0: "40", 23: "57", 24: "5818", 255: "58ff", 256: "590100", 65535: "59ffff", 65536: "5a00010000"} {
-		if got := hex.EncodeToString(appendByteStringHead(nil, n)); got != want {
+		if got := hex.EncodeToString(appendHead(nil, majorBytes, uint64(n))); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}

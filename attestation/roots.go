@@ -11,6 +11,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/cretula/cretula/internal/p384"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -95,12 +96,13 @@ func checkRoot(root *x509.Certificate) error {
 		return errors.New("attestation: a root is nil or was not parsed")
 	}
 	var f findings
-	checkCommon(&f, "the given root", root)
-	checkCA(&f, "the given root", root, 3)
+	who := subject{who: "the given root"}
+	checkCommon(&f, who, root)
+	checkCA(&f, who, root, chainLength-2)
 	if string(root.RawIssuer) != string(root.RawSubject) {
 		f.add(ruleNames, "the given root has another certificate's name as its issuer")
 	}
-	if !f.has(reason.Untrusted) && !certificateSigned(root, root) {
+	if !f.has(reason.Untrusted) && !certificateSigned(p384.Std, root, root) {
 		f.add(ruleChainSignature, "the given root did not sign itself")
 	}
 	return f.err()

@@ -268,6 +268,7 @@ func TestVerdictJSON(t *testing.T) {
 		"kind": `"enclave"`, "trust": `"custom"`, "emulated": "true", "debug": "false",
 		"module_id": `"i-0123456789abcdef0-enc0199aabbccddeeff"`, "timestamp": `"2026-11-20T14:00:07Z"`,
 		"pcrs": "", "public_key": `"6b6579"`, "user_data": `""`, "nonce": `"6e6f6e6365"`, "chain": "",
+		"revocation_checked": "0", "level": `"strict"`, "information": "[]",
 	} {
 		got, there := members[name]
 		if !there || want != "" && string(got) != want {
@@ -281,8 +282,8 @@ func TestVerdictJSON(t *testing.T) {
 	for _, bad := range [][]byte{nil, []byte("text"), document[:2000]} {
 		var rejected map[string]any
 		data, _ := json.Marshal(v.Report(bad, forgeExpectation()))
-		if err := json.Unmarshal(data, &rejected); err != nil || len(rejected) != 15 {
-			t.Errorf("%d members for a rejection, want 15: %v", len(rejected), err)
+		if err := json.Unmarshal(data, &rejected); err != nil || len(rejected) != 18 {
+			t.Errorf("%d members for a rejection, want 18: %v", len(rejected), err)
 		}
 		if rejected["trust"] != nil || rejected["verdict"] != "rejected" || rejected["reason"] != "malformed" || rejected["emulated"] != true {
 			t.Errorf("rejection: %s", data)

@@ -24,17 +24,21 @@ const (
 	maxDocumentInput = 262144
 	// maxMeasurementsFile is ample for what nitro-cli and this program print.
 	maxMeasurementsFile = 1 << 20
+	// maxCRLFile has room for a hundred thousand revoked certificates.
+	maxCRLFile = 8 << 20
 )
 
 func newAttestationCommand(env *cli.Env) *cobra.Command {
 	return newNounCommand("attestation", "Verify and inspect attestation documents",
-		newAttestationVerify(env), newAttestationInspect(env))
+		newAttestationVerify(env), newAttestationInspect(env), newAttestationConformance(env))
 }
 
 // verifyFlags are the flags of "attestation verify" as they were given.
 type verifyFlags struct {
 	at, kind, measurements, nonce, userData string
-	roots, pcrs                             []string
+	level, p384                             string
+	maxField                                int
+	roots, pcrs, crls                       []string
 	maxAge                                  time.Duration
 	atDocumentTime, anyImage, allowDebug    bool
 	json                                    bool
@@ -68,6 +72,10 @@ The exit status is 0 for a verified document, else that of the gravest problem:
 	flags.BoolVar(&f.anyImage, "any-image", false, "expect no register")
 	flags.StringVar(&f.kind, "kind", "enclave", "expected `KIND`: enclave, nitrotpm or any")
 	flags.BoolVar(&f.allowDebug, "allow-debug", false, "accept an enclave in debug mode")
+	flags.StringVar(&f.level, "level", "strict", "how to judge the encoding: `strict`, as AWS writes it, or lenient, any valid CBOR")
+	flags.IntVar(&f.maxField, "max-field", 0, "greatest length of public key, user data and nonce in `BYTES`, up to 4096 (default 1024, lenient 4096)")
+	flags.StringArrayVar(&f.crls, "crl", nil, "check revocation by the lists in this PEM or DER `FILE`; repeatable")
+	flags.StringVar(&f.p384, "p384", "fastest", "verify signatures by the `fastest` implementation or by std, Go's own")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object")
 	return cmd
 }
@@ -81,7 +89,14 @@ func runAttestationVerify(env *cli.Env, cmd *cobra.Command, f *verifyFlags, file
 	if err != nil {
 		return err
 	}
-	verifier, err := attestation.NewVerifier(attestation.VerifierOptions{Roots: roots, Now: env.Now})
+	options := attestation.VerifierOptions{Roots: roots, Now: env.Now}
+	if options.P384, err = attestation.ParseP384(f.p384); err != nil {
+		return cli.Usagef("--p384: %v", err)
+	}
+	if options.Revocation, err = readCRLs(env, f.crls); err != nil {
+		return err
+	}
+	verifier, err := attestation.NewVerifier(options)
 	if err != nil {
 		return fmt.Errorf("--root: %w", err)
 	}
@@ -93,7 +108,7 @@ func runAttestationVerify(env *cli.Env, cmd *cobra.Command, f *verifyFlags, file
 	if f.json {
 		err = env.PrintJSON(verdict)
 	} else {
-		err = printVerdict(env, verdict, expectation)
+		err = printVerdict(env, verdict, expectation, len(f.crls) > 0)
 	}
 	if err == nil && !verdict.Verified() {
 		return &cli.ExitError{Code: verdict.Reason.ExitCode()}
@@ -129,6 +144,17 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 		}
 		e.Time = at
 	}
+	switch f.level {
+	case "strict":
+	case "lenient":
+		e.AllowLenient = true
+	default:
+		return e, cli.Usagef("--level is strict or lenient, not %q", f.level)
+	}
+	if given("max-field") && (f.maxField < 1 || f.maxField > attestation.MaxLenientFieldSize) {
+		return e, cli.Usagef("--max-field is 1 to %d", attestation.MaxLenientFieldSize)
+	}
+	e.MaxField = f.maxField
 	switch f.kind {
 	case "enclave":
 		e.Kind = attestation.KindEnclave
@@ -203,7 +229,7 @@ func readMeasurements(env *cli.Env, file string) (pcr.Set, error) {
 // The result is not nil.
 func hexOrFile(env *cli.Env, flag, value string) ([]byte, error) {
 	if name, isFile := strings.CutPrefix(value, "@"); isFile {
-		data, err := env.ReadInput(name, attestation.MaxFieldSize)
+		data, err := env.ReadInput(name, attestation.MaxLenientFieldSize)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
@@ -230,6 +256,22 @@ func readRoots(env *cli.Env, files []string) ([]*x509.Certificate, error) {
 		roots = append(roots, more...)
 	}
 	return roots, nil
+}
+
+func readCRLs(env *cli.Env, files []string) ([]*x509.RevocationList, error) {
+	var lists []*x509.RevocationList
+	for _, name := range files {
+		data, err := env.ReadInput(name, maxCRLFile)
+		if err != nil {
+			return nil, err
+		}
+		more, err := attestation.ParseCRLs(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		lists = append(lists, more...)
+	}
+	return lists, nil
 }
 
 // decodeDocument takes a document out of hex or base64, of either alphabet, with

@@ -29,22 +29,39 @@ var trustNames = map[string]string{
 // millis is how times of documents are printed.
 const millis = "2006-01-02T15:04:05.000Z07:00"
 
-// printVerdict prints a verdict for a person.
-func printVerdict(env *cli.Env, v *attestation.Verdict, e attestation.Expectation) error {
+// printVerdict prints a verdict for a person; lists says that revocation lists
+// were given.
+func printVerdict(env *cli.Env, v *attestation.Verdict, e attestation.Expectation, lists bool) error {
 	var b bytes.Buffer
 	if v.Emulated {
 		fmt.Fprintln(&b, "EMULATED  a root that is not AWS's is trusted: nothing here is AWS's word")
 	}
 	if v.Verified() {
-		printVerified(&b, v, e)
+		printVerified(&b, v, e, lists)
 	} else {
 		printRejected(&b, v)
 	}
+	printInformation(&b, v.Information)
 	_, err := env.Stdout.Write(b.Bytes())
 	return err
 }
 
-func printVerified(b *bytes.Buffer, v *attestation.Verdict, e attestation.Expectation) {
+// place is the end of a message about something that has an offset.
+func place(offset *int64) string {
+	if offset == nil {
+		return ""
+	}
+	return fmt.Sprintf(", at byte %d", *offset)
+}
+
+// printInformation prints what decided nothing.
+func printInformation(b *bytes.Buffer, list []attestation.Information) {
+	for _, i := range list {
+		fmt.Fprintf(b, "note      %s%s (%s)\n", printable(i.Message), place(i.Offset), i.Rule)
+	}
+}
+
+func printVerified(b *bytes.Buffer, v *attestation.Verdict, e attestation.Expectation, lists bool) {
 	fmt.Fprintf(b, "verified  %s %s, signed under %s\n", *v.Kind, printable(*v.ModuleID), trustNames[*v.Trust])
 	fmt.Fprintf(b, "made      %s\n", v.Timestamp.Format(millis))
 	switch {
@@ -65,6 +82,12 @@ func printVerified(b *bytes.Buffer, v *attestation.Verdict, e attestation.Expect
 	} else {
 		fmt.Fprintln(b, "image     any: nothing was expected of it, and any customer of AWS can make such a document")
 	}
+	if lists {
+		fmt.Fprintf(b, "crl       %d of %d certificates below the root checked, none revoked\n", v.RevocationChecked, len(v.Chain)-1)
+	}
+	if v.Level != attestation.LevelStrict.String() {
+		fmt.Fprintf(b, "level     %s\n", v.Level)
+	}
 	if e.Nonce != nil {
 		fmt.Fprintln(b, "nonce     as expected")
 	}
@@ -83,7 +106,7 @@ func printRejected(b *bytes.Buffer, v *attestation.Verdict) {
 	fmt.Fprintf(b, "rejected  %s\n", strings.Join(reasons, ", "))
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, p := range v.Problems {
-		fmt.Fprintf(table, "  %s\t%s\t%v\n", p.Rule, printable(shorten(p.Message)), p.Reason)
+		fmt.Fprintf(table, "  %s\t%s%s\t%v\n", p.Rule, printable(shorten(p.Message)), place(p.Offset), p.Reason)
 	}
 	table.Flush()
 	if v.Trust != nil {
