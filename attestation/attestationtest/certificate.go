@@ -272,3 +272,21 @@ func (c *Certificate) Make(issuer []byte, signer crypto.Signer) ([]byte, error) 
 		ExtraExtensions:    c.Extensions,
 	}, &x509.Certificate{RawSubject: issuer}, c.Key.Public(), signer)
 }
+
+// MakeCRL returns a revocation list of the certificate in DER, signed with
+// ECDSA and SHA-384 by c.Key. The certificate must have a subject key
+// identifier; whether it may sign lists is not looked at.
+func (c *Certificate) MakeCRL(list *x509.RevocationList) ([]byte, error) {
+	issuer := &x509.Certificate{RawSubject: c.Subject, KeyUsage: x509.KeyUsageCRLSign}
+	for _, e := range c.Extensions {
+		if !e.Id.Equal(SubjectKeyID) {
+			continue
+		}
+		if _, err := asn1.Unmarshal(e.Value, &issuer.SubjectKeyId); err != nil {
+			return nil, fmt.Errorf("attestationtest: %w", err)
+		}
+	}
+	made := *list
+	made.SignatureAlgorithm = x509.ECDSAWithSHA384
+	return x509.CreateRevocationList(nil, &made, issuer, c.Key)
+}
