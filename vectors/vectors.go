@@ -22,10 +22,10 @@ import (
 // Schema is the value of "schema" in index.json.
 const Schema = "cretula.attestation.vectors.v1"
 
-//go:embed README.md index.json documents roots
+//go:embed README.md index.json documents roots crls
 var files embed.FS
 
-// Files returns the corpus: README.md, index.json, documents/ and roots/.
+// Files returns the corpus: README.md, index.json, documents/, roots/ and crls/.
 func Files() fs.FS { return files }
 
 // An Index is the content of index.json.
@@ -49,6 +49,8 @@ type Vector struct {
 	// certificate in it is trusted.
 	Document string `json:"document"`
 	Root     string `json:"root"`
+	// CRLs is the file of the revocation lists, in PEM, if there are any.
+	CRLs string `json:"crls,omitempty"`
 	// Clock is the time of the verification, absent where the document's own is.
 	Clock time.Time `json:"clock,omitzero"`
 	// Expectation is what the document is compared with.
@@ -78,6 +80,9 @@ type Expectation struct {
 	UserData *string `json:"user_data,omitempty"`
 	// MaxAge is in seconds.
 	MaxAge int `json:"max_age,omitempty"`
+	// MaxField is the greatest length of public_key, user_data and nonce in
+	// bytes.
+	MaxField int `json:"max_field,omitempty"`
 	// DocumentTime says that the document's timestamp is the time of the
 	// verification. Clock is the zero time then.
 	DocumentTime bool `json:"document_time,omitempty"`
@@ -111,9 +116,10 @@ func (v *Vector) ReadDocument() ([]byte, error) { return files.ReadFile(v.Docume
 // ReadRoot returns the PEM file of the trusted roots.
 func (v *Vector) ReadRoot() ([]byte, error) { return files.ReadFile(v.Root) }
 
-// Verify is what package attestation says of the vector: nil, or a
+// Verify is what package attestation says of the vector at
+// [attestation.LevelStrict] or, if lenient, [attestation.LevelLenient]: nil, or a
 // [*reason.Error]. A root that it does not take is such an error too.
-func (v *Vector) Verify() error {
+func (v *Vector) Verify(lenient bool) error {
 	document, err := v.ReadDocument()
 	if err != nil {
 		return err
@@ -126,7 +132,17 @@ func (v *Vector) Verify() error {
 	if err != nil {
 		return err
 	}
-	verifier, err := attestation.NewVerifier(attestation.VerifierOptions{Roots: roots})
+	options := attestation.VerifierOptions{Roots: roots}
+	if v.CRLs != "" {
+		pemFile, err := files.ReadFile(v.CRLs)
+		if err != nil {
+			return err
+		}
+		if options.Revocation, err = attestation.ParseCRLs(pemFile); err != nil {
+			return err
+		}
+	}
+	verifier, err := attestation.NewVerifier(options)
 	if err != nil {
 		return err
 	}
@@ -135,6 +151,7 @@ func (v *Vector) Verify() error {
 		return err
 	}
 	e.Time = v.Clock
+	e.AllowLenient = lenient
 	_, err = verifier.Verify(document, e)
 	return err
 }
@@ -145,6 +162,7 @@ func (e *Expectation) attestation() (attestation.Expectation, error) {
 		AllowDebug:        e.AllowDebug,
 		MaxAge:            time.Duration(e.MaxAge) * time.Second,
 		AllowAnyAge:       e.MaxAge == 0,
+		MaxField:          e.MaxField,
 		AllowDocumentTime: e.DocumentTime,
 	}
 	if e.PCRs != nil {

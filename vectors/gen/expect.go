@@ -42,6 +42,11 @@ func expect() []vector {
 		{name: "nonce and user data", sentence: "Nonce and user data are expected and equal.", want: func(e *expectation) { e.Nonce, e.UserData = hexOf("nonce"), hexOf("user data") }},
 		{name: "empty nonce", sentence: "An empty nonce is expected, and there.", edit: raw("nonce", 0x40), want: wantNonce("")},
 
+		{name: "longer fields allowed", sentence: "nonce has 1025 bytes, and fields of that length are allowed.", edit: set("nonce", make([]byte, 1025)), want: func(e *expectation) { e.MaxField = 1025 }},
+
+		{name: "field longer than allowed", sentence: "nonce has 1026 bytes, and 1025 are allowed.", edit: set("nonce", make([]byte, 1026)), want: func(e *expectation) { e.MaxField = 1025 }, expect: malformed, rules: "doc.nonce"},
+		{name: "shorter fields only", sentence: "user_data has nine bytes, and eight are allowed.", want: func(e *expectation) { e.MaxField = 8 }, expect: malformed, rules: "doc.user-data"},
+		{name: "fields longer than ever", sentence: "Fields of 4097 bytes are allowed by the caller, which no NSM can make.", want: func(e *expectation) { e.MaxField = 4097 }, expect: mismatch, rules: "expect.max-field"},
 		{name: "nothing", sentence: "Nothing is expected of the image and nobody said that this is meant.", want: func(e *expectation) { e.AnyImage = false }, expect: mismatch, rules: "expect.empty"},
 		{name: "two clocks", sentence: "A clock is given and the document's own time is to be used too.", want: func(e *expectation) { e.DocumentTime = true }, expect: mismatch, rules: "expect.clock"},
 		{name: "another PCR0", sentence: "PCR0 differs.", want: other(0, 0, 1, 2), expect: mismatch, rules: "expect.pcr"},

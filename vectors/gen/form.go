@@ -112,6 +112,22 @@ func form() []vector {
 
 		{name: "pcrs twice", sentence: "The key pcrs is there twice, with other values.", expect: malformed, rules: "doc.cbor.duplicate", edit: add("pcrs", encode(registers(15)))},
 		{name: "nonce twice", sentence: "The key nonce is there twice, with the same value.", expect: malformed, rules: "doc.cbor.duplicate", edit: add("nonce", encode([]byte("nonce")))},
+		{name: "nonce twice in other encodings", sentence: "The key nonce is there again, its length in two bytes.", expect: malformed, rules: "doc.cbor.minimal doc.cbor.duplicate",
+			edit: func(f *forgery) {
+				f.IndefiniteMap = false
+				f.EditPayload = func(p []byte) []byte {
+					p[0]++
+					return append(append(p, 0x78, 5), "nonce\x45other"...)
+				}
+			}},
+		{name: "nonce twice in chunks", sentence: "The key nonce is there again, in chunks.", expect: malformed, rules: "doc.cbor.indefinite doc.cbor.duplicate",
+			edit: func(f *forgery) {
+				f.IndefiniteMap = false
+				f.EditPayload = func(p []byte) []byte {
+					p[0]++
+					return append(p, "\x7f\x62no\x63nce\xff\x45other"...)
+				}
+			}},
 		{name: "PCR0 twice", sentence: "The map of the registers has index 0 twice.", expect: malformed, rules: "doc.cbor.duplicate",
 			edit: raw("pcrs", registerPairs([]byte{0x00}, []byte{0x00}, []byte{0x01}, []byte{0x02})...)},
 		{name: "key twice deep down", sentence: "A map within an unknown value has a key twice.", expect: malformed, rules: "doc.cbor.duplicate",

@@ -47,6 +47,8 @@ type vector struct {
 	edit func(f *forgery)
 	// trust chooses the roots that are trusted, the document's own if nil.
 	trust func(own []byte) [][]byte
+	// crls makes the revocation lists that are given, in DER.
+	crls func(f *forgery) [][]byte
 	// clock is the time of the check after made.
 	clock time.Duration
 	// want changes the expectation, which is any image of an enclave.
@@ -71,7 +73,7 @@ func generate(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, old := range []string{"documents", "roots"} {
+	for _, old := range []string{"documents", "roots", "crls"} {
 		if err := os.RemoveAll(filepath.Join(dir, old)); err != nil {
 			return err
 		}
@@ -98,27 +100,28 @@ func makeCorpus() (map[string][]byte, error) {
 	out := map[string][]byte{}
 	index := vectors.Index{Schema: vectors.Schema}
 	roots := map[string]string{}
+	lists := map[string]string{}
 	for _, group := range []struct {
 		name    string
 		vectors []vector
 	}{
-		{"form", form()}, {"cose", cose()}, {"payload", payload()}, {"chain", chain()}, {"time", times()}, {"expect", expect()},
+		{"form", form()}, {"cose", cose()}, {"payload", payload()}, {"chain", chain()}, {"time", times()}, {"revocation", revocation()}, {"expect", expect()},
 	} {
 		for _, v := range group.vectors {
 			v.name = group.name + "/" + fileName.Replace(v.name)
-			entry, document, root, err := v.build()
+			entry, document, root, crls, err := v.build()
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", v.name, err)
 			}
 			if _, twice := out[entry.Document]; twice {
 				return nil, fmt.Errorf("%s: there are two of that name", v.name)
 			}
-			// The same roots are written once, under the first name.
-			if _, there := roots[string(root)]; !there {
-				roots[string(root)] = fmt.Sprintf("roots/%02d.pem", len(roots))
-			}
-			entry.Root = roots[string(root)]
+			entry.Root = numbered(roots, "roots", root)
 			out[entry.Document], out[entry.Root] = document, root
+			if v.crls != nil {
+				entry.CRLs = numbered(lists, "crls", crls)
+				out[entry.CRLs] = crls
+			}
 			index.Vectors = append(index.Vectors, entry)
 		}
 	}
@@ -133,7 +136,22 @@ func makeCorpus() (map[string][]byte, error) {
 	return out, nil
 }
 
-func (v *vector) build() (entry vectors.Vector, document, root []byte, err error) {
+// numbered returns the name of a file in a folder; the same content has one name.
+func numbered(names map[string]string, folder string, content []byte) string {
+	if _, there := names[string(content)]; !there {
+		names[string(content)] = fmt.Sprintf("%s/%02d.pem", folder, len(names))
+	}
+	return names[string(content)]
+}
+
+func pemOf(kind string, ders [][]byte) (file []byte) {
+	for _, der := range ders {
+		file = append(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
+	}
+	return file
+}
+
+func (v *vector) build() (entry vectors.Vector, document, root, crls []byte, err error) {
 	f := attestationtest.New(made)
 	// Both forms of the payload's map in turn, so that neither is special.
 	f.IndefiniteMap = len(v.name)%2 == 0
@@ -142,14 +160,15 @@ func (v *vector) build() (entry vectors.Vector, document, root []byte, err error
 	}
 	document, own, err := f.Build()
 	if err != nil {
-		return entry, nil, nil, err
+		return entry, nil, nil, nil, err
 	}
 	trusted := [][]byte{own.Raw}
 	if v.trust != nil {
 		trusted = v.trust(own.Raw)
 	}
-	for _, der := range trusted {
-		root = append(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	root = pemOf("CERTIFICATE", trusted)
+	if v.crls != nil {
+		crls = pemOf("X509 CRL", v.crls(f))
 	}
 	entry = vectors.Vector{
 		Name: v.name, Sentence: v.sentence, Document: path.Join("documents", v.name+".cbor"),
@@ -165,7 +184,7 @@ func (v *vector) build() (entry vectors.Vector, document, root []byte, err error
 			entry.Clock = time.Time{}
 		}
 	}
-	return entry, document, root, nil
+	return entry, document, root, crls, nil
 }
 
 // The functions below make edits, to keep the tables short.
