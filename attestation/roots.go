@@ -91,7 +91,7 @@ func ParseRoots(pemFile []byte) ([]*x509.Certificate, error) {
 
 // checkRoot refuses a certificate that could never begin a good chain, or that
 // did not sign itself.
-func checkRoot(root *x509.Certificate) error {
+func checkRoot(p p384.Implementation, root *x509.Certificate) error {
 	if root == nil || len(root.Raw) == 0 {
 		return errors.New("attestation: a root is nil or was not parsed")
 	}
@@ -102,7 +102,7 @@ func checkRoot(root *x509.Certificate) error {
 	if string(root.RawIssuer) != string(root.RawSubject) {
 		f.add(ruleNames, "the given root has another certificate's name as its issuer")
 	}
-	if !f.has(reason.Untrusted) && !certificateSigned(p384.Std, root, root) {
+	if !f.has(reason.Untrusted) && !certificateSigned(p, root, root) {
 		f.add(ruleChainSignature, "the given root did not sign itself")
 	}
 	return f.err()

@@ -68,7 +68,7 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		return nil, errors.New("attestation: no root is given, and none is meant by an empty list that is not nil")
 	}
 	for _, root := range roots {
-		if err := checkRoot(root); err != nil {
+		if err := checkRoot(v.p384, root); err != nil {
 			return nil, err
 		}
 		// Not the caller's own, who might change it.
