@@ -4,7 +4,9 @@ package vectors_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +149,46 @@ func TestReadme(t *testing.T) {
 		if !bytes.Contains(page, []byte("`"+member+"`")) {
 			t.Errorf("README.md does not describe %s", member)
 		}
+	}
+}
+
+// TestDocumentExample: the bytes in the description of the document are those of
+// the vector that it names, in their order.
+func TestDocumentExample(t *testing.T) {
+	page, err := os.ReadFile("../docs/formats/document.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, found := strings.Cut(string(page), "The beginning of `vectors/documents/form/definite-map.cbor`:")
+	if !found {
+		t.Fatal("there is no example")
+	}
+	document, err := fs.ReadFile(vectors.Files(), "documents/form/definite-map.cbor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(example) {
+		// The bytes end at two spaces, an ellipsis where some are left out.
+		digits, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		digits, _, cut := strings.Cut(strings.ReplaceAll(digits, " ", ""), "…")
+		want, err := hex.DecodeString(digits)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if !bytes.HasPrefix(document, want) {
+			t.Fatalf("%q: the document has %x", line, document[:len(want)])
+		}
+		document = document[len(want):]
+		if lines++; cut {
+			// What follows an ellipsis begins with a key.
+			if at := bytes.Index(document, []byte("\x66digest")); at >= 0 {
+				document = document[at:]
+			}
+		}
+	}
+	if lines < 13 {
+		t.Errorf("%d lines of example", lines)
 	}
 }
 
