@@ -4,9 +4,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/internal/cli"
-	"github.com/cretula/cretula/pcr"
 )
 
 // trustNames are the verdict's values of trust in words.
@@ -136,133 +133,4 @@ func printable(s string) string {
 		}
 	}
 	return s
-}
-
-// registerMeanings says what is in the registers of an enclave: AWS Nitro
-// Enclaves User Guide, "Where to get an enclave's measurements".
-var registerMeanings = map[pcr.Index]string{
-	0: "the image: kernel, boot ramdisk and application",
-	1: "kernel and boot ramdisk",
-	2: "application",
-	3: "IAM role of the parent instance",
-	4: "id of the parent instance",
-	8: "certificate that signed the image",
-}
-
-func registerMeaning(kind attestation.Kind, i pcr.Index) string {
-	if kind != attestation.KindEnclave {
-		return ""
-	}
-	if i >= 16 {
-		return "extended and locked by the application"
-	}
-	return registerMeanings[i]
-}
-
-// printInspection prints an unverified document for a person.
-func printInspection(env *cli.Env, u *attestation.Unverified, in *inspection) error {
-	var b bytes.Buffer
-	fmt.Fprint(&b, "NOT VERIFIED  what follows is what the document says of itself\n\n")
-	fmt.Fprintf(&b, "%-10s%s\n", u.UnverifiedKind(), printable(u.UnverifiedModuleID()))
-	if created, ok := creationTime(u.UnverifiedModuleID()); ok {
-		fmt.Fprintf(&b, "created   %s\n", created.Format(millis))
-	}
-	fmt.Fprintf(&b, "made      %s\n", in.Timestamp.Format(millis))
-	form := "definite"
-	if in.IndefiniteMap {
-		form = "indefinite"
-	}
-	fmt.Fprintf(&b, "form      %d bytes, payload map of %s length, tag 18: %s\n", in.Size, form, map[bool]string{true: "yes", false: "no"}[in.Tagged])
-	fmt.Fprintf(&b, "payload   SHA-256 %s\n", in.PayloadSHA256)
-	if in.Debug {
-		fmt.Fprintln(&b, "DEBUG     PCR0, PCR1 or PCR2 is zero: the enclave runs in debug mode")
-	}
-	printRegisters(&b, u)
-	fmt.Fprintln(&b, "\nbound to")
-	printBinding(&b, "nonce", u.UnverifiedNonce())
-	printBinding(&b, "user data", u.UnverifiedUserData())
-	printBinding(&b, "public key", u.UnverifiedPublicKey())
-	fmt.Fprintln(&b, "\ncertificates, root first; no signature was checked")
-	for _, c := range in.Chain {
-		fmt.Fprintf(&b, "  %s\n", printable(c.Subject))
-		fmt.Fprintf(&b, "    %s to %s (%s), serial %s\n", c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), lifetime(c.NotAfter.Sub(c.NotBefore)), c.Serial)
-		fmt.Fprintf(&b, "    SHA-256 %s%s\n", c.Fingerprint, knownRoot(c.Fingerprint))
-	}
-	fmt.Fprintln(&b, "\nnothing was verified; 'cretula attestation verify' does that")
-	_, err := env.Stdout.Write(b.Bytes())
-	return err
-}
-
-func printRegisters(b *bytes.Buffer, u *attestation.Unverified) {
-	set := u.UnverifiedPCRs()
-	fmt.Fprintf(b, "\nregisters (%d, %s)\n", set.Len(), u.UnverifiedDigest())
-	var zero []string
-	for i, value := range set.All() {
-		meaning := registerMeaning(u.UnverifiedKind(), i)
-		if value.IsZero() && (meaning == "" || i >= 16) {
-			zero = append(zero, i.String())
-			continue
-		}
-		text := value.String()
-		if value.IsZero() {
-			text = "zero"
-		}
-		line := fmt.Sprintf("  %-6s%s", i, text)
-		if meaning != "" {
-			line += "  " + meaning
-		}
-		fmt.Fprintln(b, line)
-	}
-	if len(zero) > 0 {
-		fmt.Fprintf(b, "  zero: %s\n", strings.Join(zero, " "))
-	}
-}
-
-func printBinding(w io.Writer, name string, value []byte) {
-	const shown = 32
-	text := "absent"
-	switch {
-	case value == nil:
-	case len(value) == 0:
-		text = "present and empty"
-	case len(value) > shown:
-		text = fmt.Sprintf("%d bytes, %s…", len(value), hex.EncodeToString(value[:shown]))
-	default:
-		text = fmt.Sprintf("%d bytes, %s", len(value), hex.EncodeToString(value))
-	}
-	fmt.Fprintf(w, "  %-12s%s\n", name, text)
-}
-
-// creationTime reads the time at which an enclave was made out of its id.
-func creationTime(moduleID string) (time.Time, bool) {
-	_, id, found := strings.Cut(moduleID, "-enc")
-	if !found || len(id) != 16 {
-		return time.Time{}, false
-	}
-	ms, err := strconv.ParseUint(id[:12], 16, 48)
-	return time.UnixMilli(int64(ms)).UTC(), err == nil
-}
-
-// lifetime prints a duration as days, hours, minutes and seconds.
-func lifetime(d time.Duration) string {
-	d = d.Round(time.Second)
-	days := int64(d / (24 * time.Hour))
-	rest := (d % (24 * time.Hour)).String()
-	switch {
-	case days == 0:
-		return rest
-	case d%(24*time.Hour) == 0:
-		return fmt.Sprintf("%d d", days)
-	}
-	return fmt.Sprintf("%d d %s", days, rest)
-}
-
-func knownRoot(fingerprint string) string {
-	switch fingerprint {
-	case attestation.FingerprintOf(attestation.RootG1().Raw).String():
-		return "  AWS Nitro Enclaves Root G1"
-	case attestation.FingerprintOf(attestation.RootGovCloud().Raw).String():
-		return "  AWS's root for aws-us-gov"
-	}
-	return ""
 }
