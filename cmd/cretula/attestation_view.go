@@ -281,13 +281,14 @@ var chainNames = []string{"root", "region", "zone", "instance", "leaf"}
 func (v *view) chain() {
 	v.line("\ncertificates, root first; no signature was checked")
 	const day = "2006-01-02T15:04:05Z"
-	wide := v.width >= 120
+	wide := v.width >= 140
 	for i, c := range v.in.Chain {
 		branch := "  "
+		depth := min(i, len(chainNames)) // further ones stand below each other
 		if i > 0 {
-			branch = "  " + strings.Repeat("   ", i-1) + "└─ "
+			branch = "  " + strings.Repeat("   ", depth-1) + "└─ "
 		}
-		below := strings.Repeat(" ", 2+3*i)
+		below := strings.Repeat(" ", 2+3*depth)
 		role := "certificate"
 		if len(v.in.Chain) == len(chainNames) {
 			role = chainNames[i]
@@ -316,9 +317,9 @@ func (v *view) chain() {
 func (v *view) place(c *x509.Certificate) string {
 	switch made := v.in.Timestamp; {
 	case made.Before(c.NotBefore):
-		return ", after the document"
+		return ", not yet"
 	case made.After(c.NotAfter):
-		return ", before the document"
+		return ", expired"
 	}
 	return ""
 }

@@ -61,7 +61,7 @@ func TestInspectionFits(t *testing.T) {
 		if err != nil {
 			continue // one of the known bad ones
 		}
-		for _, width := range []int{80, 100, 120, 150, 200} {
+		for _, width := range []int{80, 100, 120, 140, 200} {
 			var out bytes.Buffer
 			env := &cli.Env{Stdout: &out, Getenv: func(string) string { return strconv.Itoa(width) }}
 			if err := printInspection(env, u, inspect(u, len(data))); err != nil {
