@@ -3,6 +3,7 @@
 package attestationtest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"sync"
 	"time"
 )
 
@@ -256,6 +258,15 @@ func (f *Forgery) chain() ([][]byte, error) {
 	return ders, nil
 }
 
+// made has the certificates that were made, by all that goes into them: most
+// forgeries have the same. It is emptied when it is full.
+var made struct {
+	sync.Mutex
+	ders map[[sha512.Size]byte][]byte
+}
+
+const maxMade = 1024
+
 // Make returns the certificate in DER under an issuer of that name and key. It
 // does not look at c.Issuer and c.Signer.
 func (c *Certificate) Make(issuer []byte, signer crypto.Signer) ([]byte, error) {
@@ -263,7 +274,23 @@ func (c *Certificate) Make(issuer []byte, signer crypto.Signer) ([]byte, error) 
 	if algorithm == x509.UnknownSignatureAlgorithm {
 		algorithm = x509.ECDSAWithSHA384
 	}
-	return x509.CreateCertificate(nil, &x509.Certificate{
+	own, err := x509.MarshalPKIXPublicKey(c.Key.Public())
+	if err != nil {
+		return nil, err
+	}
+	above, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	id := sha512.Sum512(fmt.Appendf(nil, "%v %x %x %v %v %v %v %x %x", c.Serial, c.Subject, issuer, c.NotBefore.Unix(), c.NotAfter.Unix(),
+		c.Extensions, algorithm, own, above))
+	made.Lock()
+	der, known := made.ders[id]
+	made.Unlock()
+	if known {
+		return bytes.Clone(der), nil
+	}
+	der, err = x509.CreateCertificate(nil, &x509.Certificate{
 		SerialNumber:       c.Serial,
 		RawSubject:         c.Subject,
 		NotBefore:          c.NotBefore.UTC(),
@@ -271,6 +298,16 @@ func (c *Certificate) Make(issuer []byte, signer crypto.Signer) ([]byte, error) 
 		SignatureAlgorithm: algorithm,
 		ExtraExtensions:    c.Extensions,
 	}, &x509.Certificate{RawSubject: issuer}, c.Key.Public(), signer)
+	if err != nil {
+		return nil, err
+	}
+	made.Lock()
+	defer made.Unlock()
+	if made.ders == nil || len(made.ders) >= maxMade {
+		made.ders = map[[sha512.Size]byte][]byte{}
+	}
+	made.ders[id] = bytes.Clone(der)
+	return der, nil
 }
 
 // MakeCRL returns a revocation list of the certificate in DER, signed with
@@ -286,7 +323,7 @@ func (c *Certificate) MakeCRL(list *x509.RevocationList) ([]byte, error) {
 			return nil, fmt.Errorf("attestationtest: %w", err)
 		}
 	}
-	made := *list
-	made.SignatureAlgorithm = x509.ECDSAWithSHA384
-	return x509.CreateRevocationList(nil, &made, issuer, c.Key)
+	signed := *list
+	signed.SignatureAlgorithm = x509.ECDSAWithSHA384
+	return x509.CreateRevocationList(nil, &signed, issuer, c.Key)
 }
