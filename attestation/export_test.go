@@ -2,7 +2,13 @@
 
 package attestation
 
-import "crypto/x509"
+import (
+	"crypto/x509"
+	"testing"
+)
+
+// BoundedAllocation is boundedAllocation.
+func BoundedAllocation(t testing.TB, size int, f func()) { boundedAllocation(t, size, f) }
 
 // CacheGeneration is half of what a cache holds.
 const CacheGeneration = cacheGeneration
