@@ -32,6 +32,8 @@ pcr:
 cms: reason
 attestation: pcr reason internal/p384
 attestation/issuer: attestation pcr
+attestation/reference: attestation pcr reason
+attestation/challenge: reason
 attestation/attestationtest:
 vectors: attestation pcr reason
 vectors/gen: vectors attestation/attestationtest pcr
