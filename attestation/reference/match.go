@@ -72,7 +72,9 @@ func (s *Set) Compare(kind attestation.Kind, pcrs *pcr.Set, at time.Time) (Match
 		}
 		m.Releases = append(m.Releases, Comparison{Name: r.name, Differs: differs})
 	}
-	slices.SortStableFunc(m.Releases, func(a, b Comparison) int { return cmp.Compare(len(a.Differs), len(b.Differs)) })
+	slices.SortStableFunc(m.Releases, func(a, b Comparison) int {
+		return cmp.Or(cmp.Compare(len(a.Differs), len(b.Differs)), cmp.Compare(a.registers(), b.registers()))
+	})
 	return m, reason.New(reason.Mismatch, RuleRelease, "matches none of %d %s; closest is %q: %s",
 		len(s.releases), plural(len(s.releases)), m.Releases[0].Name, m.Releases[0].summary())
 }
@@ -82,6 +84,17 @@ func plural(n int) string {
 		return "release"
 	}
 	return "releases"
+}
+
+// registers counts the registers that differ: a release of other dates is closer
+// than one of another image.
+func (c Comparison) registers() (n int) {
+	for _, d := range c.Differs {
+		if strings.HasPrefix(d.What, "PCR") {
+			n++
+		}
+	}
+	return n
 }
 
 // summary names what differs without the values.

@@ -36,7 +36,7 @@ func newAttestationCommand(env *cli.Env) *cobra.Command {
 // verifyFlags are the flags of "attestation verify" as they were given.
 type verifyFlags struct {
 	at, kind, measurements, nonce, userData string
-	level, p384                             string
+	level, p384, reference                  string
 	maxField                                int
 	roots, pcrs, crls                       []string
 	maxAge                                  time.Duration
@@ -51,7 +51,7 @@ func newAttestationVerify(env *cli.Env) *cobra.Command {
 		Short: "Check a document: chain, signature, time and what is expected of it",
 		Long: `Checks everything about an attestation document and prints a verdict. The input
 is raw, hex or base64. At least one register must be expected, by --pcr or
---measurements, unless --any-image is given.
+--measurements, or a release, by --reference, unless --any-image is given.
 
 The exit status is 0 for a verified document, else that of the gravest problem:
 3 malformed, 4 untrusted, 5 bad-signature, 6 stale, 7 mismatch.`,
@@ -69,6 +69,7 @@ The exit status is 0 for a verified document, else that of the gravest problem:
 	flags.StringVar(&f.userData, "user-data", "", "expected user data, as `HEX|@FILE`")
 	flags.StringArrayVar(&f.pcrs, "pcr", nil, "expected register, as `N=HEX`; repeatable")
 	flags.StringVar(&f.measurements, "measurements", "", "expected registers, from the JSON `FILE` that 'eif describe' prints")
+	flags.StringVar(&f.reference, "reference", "", "accept the releases in this `FILE` of reference values, and no others")
 	flags.BoolVar(&f.anyImage, "any-image", false, "expect no register")
 	flags.StringVar(&f.kind, "kind", "enclave", "expected `KIND`: enclave, nitrotpm or any")
 	flags.BoolVar(&f.allowDebug, "allow-debug", false, "accept an enclave in debug mode")
@@ -82,6 +83,10 @@ The exit status is 0 for a verified document, else that of the gravest problem:
 
 func runAttestationVerify(env *cli.Env, cmd *cobra.Command, f *verifyFlags, file string) error {
 	expectation, err := f.expectation(env, cmd)
+	if err != nil {
+		return err
+	}
+	releases, err := readReference(env, f.reference)
 	if err != nil {
 		return err
 	}
@@ -105,9 +110,12 @@ func runAttestationVerify(env *cli.Env, cmd *cobra.Command, f *verifyFlags, file
 		return err
 	}
 	verdict := verifier.Report(decodeDocument(data), expectation)
-	if f.json {
+	switch {
+	case releases != nil:
+		err = printReleases(env, f, releases, verdict, expectation)
+	case f.json:
 		err = env.PrintJSON(verdict)
-	} else {
+	default:
 		err = printVerdict(env, verdict, expectation, len(f.crls) > 0)
 	}
 	if err == nil && !verdict.Verified() {
@@ -136,6 +144,8 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 		return e, cli.Usagef("--max-age must be positive")
 	case given("measurements") && f.measurements == "":
 		return e, cli.Usagef("--measurements is given and names no file")
+	case given("reference") && f.reference == "":
+		return e, cli.Usagef("--reference is given and names no file")
 	}
 	if given("at") {
 		at, err := time.Parse(time.RFC3339, f.at)
@@ -169,9 +179,13 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 	if e.PCRs, err = f.registers(env); err != nil {
 		return e, err
 	}
-	if e.PCRs.Len() == 0 && !f.anyImage {
+	if f.reference != "" { // a release says which image, and of which kind
+		e.AllowAnyImage = true
+		e.AllowAnyKind = e.AllowAnyKind || !given("kind")
+	}
+	if e.PCRs.Len() == 0 && !e.AllowAnyImage {
 		return e, cli.WithHint(cli.Usagef("nothing is expected of the image"),
-			"give --pcr or --measurements; or --any-image, but any customer of AWS can make genuine documents")
+			"give --pcr, --measurements or --reference; or --any-image, but any customer of AWS can make genuine documents")
 	}
 	if given("nonce") {
 		if e.Nonce, err = hexOrFile(env, "--nonce", f.nonce); err != nil {
