@@ -34,6 +34,7 @@ attestation: pcr reason internal/p384
 attestation/issuer: attestation pcr
 attestation/reference: attestation pcr reason
 attestation/challenge: reason
+attestation/attesthttp: attestation attestation/challenge attestation/reference internal/httpsig reason
 attestation/attestationtest:
 vectors: attestation pcr reason
 vectors/gen: vectors attestation/attestationtest pcr
@@ -60,6 +61,7 @@ internal/cli: reason
 internal/need:
 internal/p384:
 internal/sigv4:
+internal/httpsig: reason
 internal/durable:
 internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason
