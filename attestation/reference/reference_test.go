@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -313,6 +314,27 @@ func TestCertificateOfSigner(t *testing.T) {
 		s := mustParse(t, file(`"name": "r", "role_arns": ["`+roleARN+`"], "certificates": [`+string(quoted)+`]`))
 		if got := s.releases[0].allowed[8]; len(got) != 1 || got[0] != want {
 			t.Errorf("PCR8 = %v, want %v", got, want)
+		}
+	}
+}
+
+// TestDocumentation: the page has the schema and every rule that is documented is
+// one that refuses something.
+func TestDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference-values.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(page, JSONSchema()) {
+		t.Error("docs/reference-values.md has not the schema that is embedded")
+	}
+	rules, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range []string{"size", "json", "schema", "member", "duplicate", "type", "value", "validity", "empty", "zero"} {
+		if !bytes.Contains(rules, []byte("| `reference."+rule+"` | malformed |")) {
+			t.Errorf("docs/rules.md lacks reference.%s", rule)
 		}
 	}
 }
