@@ -30,8 +30,14 @@ const lattice = `
 reason:
 pcr:
 cms: reason
-attestation: pcr reason
+attestation: pcr reason internal/p384
 attestation/issuer: attestation pcr
+attestation/reference: attestation pcr reason
+attestation/challenge: reason
+attestation/attesthttp: attestation attestation/challenge attestation/reference internal/httpsig reason
+attestation/attestationtest:
+vectors: attestation pcr reason
+vectors/gen: vectors attestation/attestationtest pcr
 nsm: pcr reason
 nsm/softnsm: nsm attestation attestation/issuer pcr
 nsm/nsmtest: nsm attestation pcr
@@ -53,7 +59,9 @@ kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:
+internal/p384:
 internal/sigv4:
+internal/httpsig: reason
 internal/durable:
 internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason

@@ -90,8 +90,13 @@ const (
 	// MaxPayloadSize is AWS's documented limit of the signed payload.
 	MaxPayloadSize = 16 << 10
 	// MaxFieldSize is the limit of public_key, user_data, nonce and of each
-	// certificate, as AWS's CDDL has it.
+	// certificate, as AWS's CDDL has it. Of the first three it is the default;
+	// the hypervisor signs longer ones.
 	MaxFieldSize = 1024
+	// MaxLenientFieldSize is the greatest limit of public_key, user_data and
+	// nonce that may be asked for, and the default at [LevelLenient]: an NSM
+	// takes no longer request.
+	MaxLenientFieldSize = 4096
 	// DefaultMaxAge is how old a document may be if [Expectation] does not say.
 	DefaultMaxAge = 300 * time.Second
 	// DefaultFutureSkew is how far ahead of the verifier's clock the time of a

@@ -13,8 +13,9 @@ import (
 // Limits of the walker. Genuine documents nest three deep and have maps of at
 // most 32 entries.
 const (
-	maxDepth   = 16
-	maxEntries = 64
+	maxDepth    = 16
+	maxKeyDepth = 2
+	maxEntries  = 64
 )
 
 // Major types of CBOR, RFC 8949 §3.1.
@@ -43,26 +44,35 @@ var majorNames = [...]string{
 // A walker reads CBOR from front to back. It understands every well-formed
 // encoding (RFC 8949 §5.3.1), reports those that are not the preferred one of
 // §4.1 as findings and goes on; what is not well-formed stops it. It allocates
-// only for strings in chunks, never more than the input is long, and descends
-// at most maxDepth levels.
+// only for strings in chunks and for keys that are not in their preferred
+// encoding, never more than a few times the input's length, and descends at most
+// maxDepth levels.
 type walker struct {
 	data []byte
 	off  int
-	// base is the offset of data in the document, for messages.
+	// base is the offset of data in the document.
 	base int
-	f    *findings
+	// joined, if not nil, is what data was joined from: encoded chunks, the
+	// first of which begins at base.
+	joined []byte
+	// f is nil where nothing is to be reported.
+	f *findings
+	// odd counts what makes two encodings of one value differ.
+	odd int
 }
 
-// A fault is why a walker stopped.
+// A fault is why a walker stopped, and where in the document.
 type fault struct {
 	rule    ruleID
 	message string
+	at      int
 }
 
 func (e *fault) Error() string { return e.message }
 
-// A head is the beginning of one item: its type and argument. For a definite
-// string, array or map arg is the length; nothing may be allocated by it.
+// A head is the beginning of one item: its offset in the walker's data, its type
+// and argument. For a definite string, array or map arg is the length; nothing
+// may be allocated by it.
 type head struct {
 	at    int
 	major byte
@@ -80,28 +90,58 @@ func (h head) String() string {
 	return majorNames[h.major]
 }
 
-// pos is the offset of the next byte in the document.
-func (w *walker) pos() int { return w.base + w.off }
+// where returns the offset in the document of a byte of the walker's data.
+func (w *walker) where(off int) int {
+	if w.joined == nil {
+		return w.base + off
+	}
+	c := &walker{data: w.joined}
+	for {
+		h, err := c.next()
+		if err != nil || h.major == majorSimple {
+			return w.base + h.at
+		}
+		if uint64(off) < h.arg {
+			return w.base + c.off + off
+		}
+		off -= int(h.arg)
+		c.off += int(h.arg)
+	}
+}
+
+// inside returns a walker of the content of a string that w has just read.
+func (w *walker) inside(h head, content []byte) *walker {
+	inner := &walker{data: content, f: w.f}
+	if h.indefinite() {
+		inner.base = w.where(h.at + 1)
+		inner.joined = w.data[h.at+1 : w.off]
+	} else {
+		inner.base = w.where(w.off - len(content))
+	}
+	return inner
+}
 
 func (w *walker) stop(rule ruleID, at int, format string, args ...any) error {
-	return &fault{rule, fmt.Sprintf(format, args...) + fmt.Sprintf(", at byte %d", at)}
+	return &fault{rule, fmt.Sprintf(format, args...), w.where(at)}
 }
 
 func (w *walker) flag(rule ruleID, at int, format string, args ...any) {
-	if w.f.full(rule) {
-		return
+	if rule == ruleMinimal || rule == ruleIndefinite {
+		w.odd++
 	}
-	w.f.add(rule, "%s, at byte %d", fmt.Sprintf(format, args...), at)
+	if !w.f.full(rule) {
+		w.f.addAt(rule, w.where(at), format, args...)
+	}
 }
 
 // next reads one head. A break (RFC 8949 §3.2.1) is a simple value whose info
 // is infoIndefinite.
 func (w *walker) next() (head, error) {
 	if w.off >= len(w.data) {
-		return head{}, w.stop(ruleCBOR, w.pos(), "the data ends where an item should begin")
+		return head{}, w.stop(ruleCBOR, w.off, "the data ends where an item should begin")
 	}
 	first := w.data[w.off]
-	h := head{at: w.pos(), major: first >> 5, info: first & 31}
+	h := head{at: w.off, major: first >> 5, info: first & 31}
 	w.off++
 	switch {
 	case h.info < 24:
@@ -126,6 +166,9 @@ func (w *walker) next() (head, error) {
 // checkWidth reports an argument of n bytes that has a shorter form, RFC 8949
 // §4.1.
 func (w *walker) checkWidth(h head, n int) error {
+	if h.major == majorSimple && n > 1 {
+		w.odd++ // a number has up to three of these forms
+	}
 	shorter := false
 	switch {
 	case h.major != majorSimple && n == 1:
@@ -158,34 +201,51 @@ func fitsHalf(f float32) bool {
 
 // content returns the bytes of a string whose head was read. Chunks, which the
 // preferred encoding has not, are reported and joined.
-func (w *walker) content(h head) ([]byte, error) {
+func (w *walker) content(h head) (content []byte, err error) {
+	content = []byte{}
+	err = w.chunks(h, func(chunk []byte) {
+		if h.indefinite() {
+			content = append(content, chunk...)
+		} else {
+			content = chunk
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return content, nil
+}
+
+// chunks calls use with each chunk of a string whose head was read, once if it
+// is whole.
+func (w *walker) chunks(h head, use func([]byte)) error {
 	if !h.indefinite() {
 		content, err := w.chunk(h)
-		if err == nil && h.major == majorText && !utf8.Valid(content) {
+		if err != nil {
+			return err
+		}
+		if h.major == majorText && !utf8.Valid(content) {
 			w.flag(ruleUTF8, h.at, "a text string is not UTF-8")
 		}
-		return content, err
+		use(content)
+		return nil
 	}
 	w.flag(ruleIndefinite, h.at, "%v comes in chunks of indefinite number", h)
-	joined := []byte{}
 	for {
 		c, err := w.next()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c.major == majorSimple && c.indefinite() {
-			break
+			return nil
 		}
 		if c.major != h.major || c.indefinite() {
-			return nil, w.stop(ruleCBOR, c.at, "%v within the chunks of %v", c, h)
+			return w.stop(ruleCBOR, c.at, "%v within the chunks of %v", c, h)
 		}
-		part, err := w.content(c)
-		if err != nil {
-			return nil, err
+		if err := w.chunks(c, use); err != nil {
+			return err
 		}
-		joined = append(joined, part...)
 	}
-	return joined, nil
 }
 
 func (w *walker) chunk(h head) ([]byte, error) {
@@ -225,20 +285,27 @@ func (w *walker) elements(h head, element func(i int) error) error {
 	return nil
 }
 
-// entries calls entry with the encoded key of each pair of a map whose head was
-// read; entry must read exactly one item, the value. A repeated key is reported
-// wherever the map stands. An indefinite length is the caller's to judge.
+// entries calls entry with the key of each pair of a map whose head was read, in
+// its preferred encoding; entry must read exactly one item, the value. A repeated
+// key, in whatever encodings, is reported wherever the map stands. An indefinite
+// length is the caller's to judge.
 func (w *walker) entries(h head, depth int, entry func(key []byte, at int) error) error {
 	var keys [maxEntries][]byte
+	// What is within a key is nested less deep, so that the cost of comparing
+	// keys is bounded.
+	depth = max(depth, maxDepth-maxKeyDepth) + 1
 	for i := 0; !w.done(h, i); i++ {
 		if i == maxEntries {
 			return w.stop(ruleLimit, h.at, "a map has more than %d entries", maxEntries)
 		}
-		at, from := w.pos(), w.off
-		if err := w.skip(depth + 1); err != nil {
+		at, odd := w.off, w.odd
+		if err := w.skip(depth); err != nil {
 			return err
 		}
-		keys[i] = w.data[from:w.off]
+		keys[i] = w.data[at:w.off:w.off]
+		if w.odd > odd {
+			keys[i] = canonical(keys[i])
+		}
 		for _, earlier := range keys[:i] {
 			if bytes.Equal(earlier, keys[i]) {
 				w.flag(ruleDuplicate, at, "a map has the same key twice")
@@ -268,11 +335,11 @@ func (w *walker) rest(h head, depth int) error {
 	}
 	switch h.major {
 	case majorBytes, majorText:
-		_, err := w.content(h)
-		return err
+		return w.chunks(h, func([]byte) {})
 	case majorArray:
 		return w.elements(h, func(int) error { return w.skip(depth + 1) })
 	case majorMap:
+		w.odd++ // its pairs can stand in any order
 		if h.indefinite() {
 			w.flag(ruleIndefinite, h.at, "a map has indefinite length")
 		}

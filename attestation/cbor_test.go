@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -169,9 +170,9 @@ func TestFitsHalf(t *testing.T) {
 	}
 }
 
-func TestByteStringHead(t *testing.T) {
+func TestHead(t *testing.T) {
 	for n, want := range map[int]string{0: "40", 23: "57", 24: "5818", 255: "58ff", 256: "590100", 65535: "59ffff", 65536: "5a00010000"} {
-		if got := hex.EncodeToString(appendByteStringHead(nil, n)); got != want {
+		if got := hex.EncodeToString(appendHead(nil, majorBytes, uint64(n))); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
@@ -190,7 +191,13 @@ func FuzzWalker(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		broken, read := walk(data)
+		if len(data) > MaxDocumentSize {
+			return
+		}
+		var broken []string
+		var read int
+		boundedAllocation(t, len(data), func() { broken, read = walk(data) })
+		checkCanonical(t, data)
 		if read > len(data) {
 			t.Fatalf("%d of %d bytes read", read, len(data))
 		}
@@ -207,4 +214,68 @@ func FuzzWalker(f *testing.F) {
 			t.Fatalf("%x: %v", data[:read], err)
 		}
 	})
+}
+
+// boundedAllocation fails if f allocates more than 64 KiB and ten times the size
+// of its input.
+func boundedAllocation(t testing.TB, size int, f func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	if used, limit := after.TotalAlloc-before.TotalAlloc, uint64(64<<10+10*size); used > limit {
+		t.Fatalf("%d bytes allocated for %d, limit %d", used, size, limit)
+	}
+}
+
+// checkCanonical checks that the canonical form of an item is an item that is its
+// own canonical form.
+func checkCanonical(t testing.TB, data []byte) {
+	t.Helper()
+	w := &walker{data: data}
+	if w.skip(0) != nil {
+		return
+	}
+	once := canonical(data[:w.off])
+	again := &walker{data: once}
+	if err := again.skip(0); err != nil || again.off != len(once) {
+		t.Fatalf("%x has the canonical form %x: %v", data[:w.off], once, err)
+	}
+	if twice := canonical(once); !bytes.Equal(once, twice) {
+		t.Fatalf("%x, then %x, then %x", data[:w.off], once, twice)
+	}
+}
+
+// TestCanonical compares with another encoder.
+func TestCanonical(t *testing.T) {
+	mode, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical}.EncMode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range []string{
+		"00", "1800", "190000", "1b0000000000000000", "1bffffffffffffffff", "3800", "3bffffffffffffffff", "580161", "5f4161ff", "5f40ff", "7f6161606162ff",
+		"98020102", "9f0102ff", "9fff", "bf0102ff", "b8020304 0102", "a203040102", "bf61626161616100ff", "d81200", "f4", "f6", "f820", "9f9f01ff9f02ffff",
+		"a2820102 03 810405", "bf19000a 01 18 09 02ff",
+	} {
+		data := unhex(t, item)
+		var v any
+		if err := cbor.Unmarshal(data, &v); err != nil {
+			v = nil // its maps do not have such keys
+		}
+		got := canonical(data)
+		if want, err := mode.Marshal(v); v != nil && (err != nil || !bytes.Equal(got, want)) {
+			t.Errorf("%s: %x, want %x (%v)", item, got, want, err)
+		}
+		checkCanonical(t, data)
+	}
+	for _, pair := range [][2]string{
+		{"f93c00", "fa3f800000"}, {"f93c00", "fb3ff0000000000000"}, {"f97e00", "fb7ff8000000000001"}, {"f97e00", "faffc00000"},
+		{"f90001", "fa33800000"}, {"f9fc00", "faff800000"}, {"f98000", "fa80000000"}, {"f97bff", "fa477fe000"},
+		{"a2 8200f6 01 02 03", "bf 02 03 9f00f6ff 01 ff"},
+	} {
+		if a, b := canonical(unhex(t, pair[0])), canonical(unhex(t, pair[1])); !bytes.Equal(a, b) {
+			t.Errorf("%s is %x, %s is %x", pair[0], a, pair[1], b)
+		}
+	}
 }

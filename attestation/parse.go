@@ -27,7 +27,31 @@ type Unverified struct {
 	payloadIndefinite, tagged18 bool
 	// complete says that the payload was read to its end.
 	complete bool
+	// at are the places of fields in the document.
+	at places
+	// maxField is the greatest length of public_key, user_data and nonce.
+	maxField int
+	info     []Information
 }
+
+// places are offsets in the document, nowhere for what was not found.
+type places struct {
+	timestamp, registers, publicKey, userData, nonce, signature, leaf int
+
+	bundle   [maxBundle]int
+	register [pcr.Count]int
+}
+
+// certificateAt returns the place of certificate i of a chain of that length.
+func (u *Unverified) certificateAt(i, length int) int {
+	if i == length-1 {
+		return u.at.leaf
+	}
+	return u.at.bundle[i]
+}
+
+// Information returns what is allowed in the document and not used.
+func (u *Unverified) Information() []Information { return slices.Clone(u.info) }
 
 // UnverifiedKind returns what the document claims to be evidence of.
 func (u *Unverified) UnverifiedKind() Kind { return u.kind }
@@ -77,52 +101,66 @@ func (u *Unverified) Tagged() bool { return u.tagged18 }
 func (u *Unverified) IndefiniteMap() bool { return u.payloadIndefinite }
 
 // Parse reads a document without verifying anything: no signature, no
-// certificate, no time. The error is a [*reason.Error] with every problem of
-// form (rules doc.* and cose.*); the result is then nil. The result does not
-// refer to document.
+// certificate, no time. It is as strict as [LevelStrict] about its form. The error
+// is a [*reason.Error] with every problem of form (rules doc.* and cose.*); the
+// result is then nil. The result does not refer to document.
 func Parse(document []byte) (*Unverified, error) {
-	var f findings
-	u := parse(document, &f)
+	return parseAt(LevelStrict, document, MaxFieldSize)
+}
+
+// ParseLenient is [Parse] at [LevelLenient], with fields of up to
+// [MaxLenientFieldSize] bytes.
+func ParseLenient(document []byte) (*Unverified, error) {
+	return parseAt(LevelLenient, document, MaxLenientFieldSize)
+}
+
+func parseAt(level Level, document []byte, maxField int) (*Unverified, error) {
+	f := findings{level: level}
+	u := parse(document, &f, maxField)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	u.info = f.info
 	return u, nil
 }
 
 // parse reads as much of the document as can be read. What was not found is
 // zero in the result, and then there are findings.
-func parse(document []byte, f *findings) *Unverified {
-	u := &Unverified{}
+func parse(document []byte, f *findings, maxField int) *Unverified {
+	u := &Unverified{maxField: maxField}
 	if len(document) == 0 || len(document) > MaxDocumentSize {
 		f.add(ruleSize, "the document has %d bytes, not 1 to %d", len(document), MaxDocumentSize)
 		return u
 	}
 	w := &walker{data: bytes.Clone(document), f: f}
-	payloadAt, err := u.readEnvelope(w)
+	payload, err := u.readEnvelope(w)
 	f.addFault(err)
-	if u.payload != nil {
-		inner := &walker{data: u.payload, base: payloadAt, f: f}
-		f.addFault(u.readPayload(inner))
+	if payload != nil {
+		u.payload = payload.data
+		f.addFault(u.readPayload(payload))
 	}
 	return u
 }
 
-// readEnvelope reads the COSE_Sign1 array of RFC 9052 §4.2 and returns where the
-// payload begins.
-func (u *Unverified) readEnvelope(w *walker) (payloadAt int, err error) {
+// readEnvelope reads the COSE_Sign1 array of RFC 9052 §4.2 and returns a walker of
+// the payload, nil if there is none.
+func (u *Unverified) readEnvelope(w *walker) (payload *walker, err error) {
 	h, err := w.next()
 	for err == nil && h.major == majorTag {
 		if h.arg != 18 || u.tagged18 {
 			w.flag(ruleTag, h.at, "tag %d is not the one tag 18 that a COSE_Sign1 may have", h.arg)
 		}
+		if !u.tagged18 {
+			w.f.note(infoTag, h.at, "the COSE array has tag %d", h.arg)
+		}
 		u.tagged18 = true
 		h, err = w.next()
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if h.major != majorArray || !h.indefinite() && h.arg != 4 {
-		return 0, w.stop(ruleArray, h.at, "the document is %v, not an array of four", describeLength(h))
+		return nil, w.stop(ruleArray, h.at, "the document is %v, not an array of four", describeLength(h))
 	}
 	parts := 0
 	err = w.elements(h, func(i int) error {
@@ -134,23 +172,23 @@ func (u *Unverified) readEnvelope(w *walker) (payloadAt int, err error) {
 			return readUnprotected(w)
 		case 2:
 			var err error
-			payloadAt, err = u.readPayloadString(w)
+			payload, err = readPayloadString(w)
 			return err
 		case 3:
 			return u.readSignature(w)
 		}
-		return w.stop(ruleArray, w.pos(), "the COSE array has more than four elements")
+		return w.stop(ruleArray, w.off, "the COSE array has more than four elements")
 	})
 	if err != nil {
-		return payloadAt, err
+		return payload, err
 	}
 	if parts != 4 {
-		return payloadAt, w.stop(ruleArray, h.at, "the COSE array has %d elements, not four", parts)
+		return payload, w.stop(ruleArray, h.at, "the COSE array has %d elements, not four", parts)
 	}
 	if left := len(w.data) - w.off; left > 0 {
-		w.flag(ruleTrailing, w.pos(), "%d bytes follow the COSE array", left)
+		w.flag(ruleTrailing, w.off, "%d bytes follow the COSE array", left)
 	}
-	return payloadAt, nil
+	return payload, nil
 }
 
 // readProtected reads the protected header and the map within it.
@@ -170,8 +208,7 @@ func (u *Unverified) readProtected(w *walker) error {
 		w.flag(ruleAlgorithm, h.at, "the protected header is empty and names no algorithm")
 		return nil
 	}
-	inner := &walker{data: u.protected, base: w.pos() - len(u.protected), f: w.f}
-	w.f.addFault(readHeaderMap(inner))
+	w.f.addFault(readHeaderMap(w.inside(h, u.protected)))
 	return nil
 }
 
@@ -222,7 +259,7 @@ func readHeaderMap(w *walker) error {
 		w.flag(ruleAlgorithm, h.at, "the protected header names no algorithm")
 	}
 	if w.off < len(w.data) {
-		w.flag(ruleProtected, w.pos(), "%d bytes follow the map in the protected header", len(w.data)-w.off)
+		w.flag(ruleProtected, w.off, "%d bytes follow the map in the protected header", len(w.data)-w.off)
 	}
 	return nil
 }
@@ -242,25 +279,24 @@ func readUnprotected(w *walker) error {
 	return nil
 }
 
-func (u *Unverified) readPayloadString(w *walker) (at int, err error) {
+func readPayloadString(w *walker) (*walker, error) {
 	h, err := w.next()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if h.major != majorBytes {
 		w.flag(rulePayload, h.at, "the payload is %v, not a byte string", h)
-		return 0, w.rest(h, 0)
+		return nil, w.rest(h, 0)
 	}
 	payload, err := w.content(h)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if len(payload) == 0 || len(payload) > MaxPayloadSize {
 		w.flag(rulePayload, h.at, "the payload has %d bytes, not 1 to %d", len(payload), MaxPayloadSize)
-		return 0, nil
+		return nil, nil
 	}
-	u.payload = payload
-	return w.pos() - len(payload), nil
+	return w.inside(h, payload), nil
 }
 
 // signatureSize is the length of r and s of ES384, RFC 9053 §2.1.
@@ -283,6 +319,6 @@ func (u *Unverified) readSignature(w *walker) error {
 		w.flag(ruleSignatureLength, h.at, "the signature has %d bytes, not %d", len(signature), signatureSize)
 		return nil
 	}
-	u.signature = signature
+	u.signature, u.at.signature = signature, w.where(h.at)
 	return nil
 }

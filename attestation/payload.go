@@ -29,6 +29,7 @@ func describeLength(h head) string {
 // seen are the keys that were found in a payload.
 type seen struct {
 	moduleID, digest, timestamp, pcrs, nitroTPM, certificate, cabundle bool
+	publicKey, userData, nonce                                         bool
 }
 
 // readPayload reads the signed map. Unknown keys are skipped, whatever their
@@ -48,26 +49,26 @@ func (u *Unverified) readPayload(w *walker) error {
 			w.flag(ruleMap, at, "a key of the payload is not a text string")
 			return w.skip(1)
 		}
-		// Keys in other encodings than the preferred one were reported.
-		inner := &walker{data: key, f: new(findings)}
+		inner := &walker{data: key}
 		name, err := inner.text()
 		if err != nil {
-			return w.skip(1)
+			return err
 		}
-		return u.readField(w, string(name), &found)
+		return u.readField(w, string(name), at, &found)
 	})
 	if err != nil {
 		return err
 	}
 	if w.off < len(w.data) {
-		w.flag(ruleTrailing, w.pos(), "%d bytes follow the map in the payload", len(w.data)-w.off)
+		w.flag(ruleTrailing, w.off, "%d bytes follow the map in the payload", len(w.data)-w.off)
 	}
 	u.reportMissing(w.f, found)
 	u.complete = true
 	return nil
 }
 
-func (u *Unverified) readField(w *walker, name string, found *seen) (err error) {
+func (u *Unverified) readField(w *walker, name string, key int, found *seen) (err error) {
+	at := w.where(w.off)
 	switch name {
 	case "module_id":
 		found.moduleID = true
@@ -76,27 +77,31 @@ func (u *Unverified) readField(w *walker, name string, found *seen) (err error) 
 		found.digest = true
 		u.digest, err = w.textField(ruleDigest, name, func(s string) bool { return s == "SHA384" })
 	case "timestamp":
-		found.timestamp = true
+		found.timestamp, u.at.timestamp = true, at
 		err = u.readTimestamp(w)
 	case "pcrs":
-		found.pcrs = true
+		found.pcrs, u.at.registers = true, at
 		err = u.readRegisters(w, name, KindEnclave)
 	case "nitrotpm_pcrs":
-		found.nitroTPM = true
+		found.nitroTPM, u.at.registers = true, at
 		err = u.readRegisters(w, name, KindNitroTPM)
 	case "certificate":
-		found.certificate = true
-		u.leaf, err = w.bytesField(ruleCertificate, name, 1, false)
+		found.certificate, u.at.leaf = true, at
+		u.leaf, err = w.bytesField(ruleCertificate, name, certificateField)
 	case "cabundle":
 		found.cabundle = true
 		err = u.readBundle(w)
 	case "public_key":
-		u.publicKey, err = w.bytesField(rulePublicKey, name, 0, true)
+		found.publicKey, u.at.publicKey = true, at
+		u.publicKey, err = w.bytesField(rulePublicKey, name, limits{most: u.maxField, nullable: true})
 	case "user_data":
-		u.userData, err = w.bytesField(ruleUserData, name, 0, true)
+		found.userData, u.at.userData = true, at
+		u.userData, err = w.bytesField(ruleUserData, name, limits{most: u.maxField, nullable: true})
 	case "nonce":
-		u.nonce, err = w.bytesField(ruleNonce, name, 0, true)
+		found.nonce, u.at.nonce = true, at
+		u.nonce, err = w.bytesField(ruleNonce, name, limits{most: u.maxField, nullable: true})
 	default:
+		w.f.note(infoUnknownKey, w.where(key), "the payload has the unknown key %.64q", name)
 		err = w.skip(1)
 	}
 	return err
@@ -117,6 +122,14 @@ func (u *Unverified) reportMissing(f *findings, found seen) {
 	} {
 		if !m.found {
 			f.add(m.rule, "%s is absent", m.name)
+		}
+	}
+	for _, optional := range []struct {
+		found bool
+		name  string
+	}{{found.publicKey, "public_key"}, {found.userData, "user_data"}, {found.nonce, "nonce"}} {
+		if !optional.found {
+			f.note(infoAbsent, nowhere, "%s is absent, not null", optional.name)
 		}
 	}
 	if found.pcrs && found.nitroTPM {
@@ -151,14 +164,22 @@ func (w *walker) textField(rule ruleID, name string, good func(string) bool) (st
 	return string(content), err
 }
 
-// bytesField reads a byte string of least to MaxFieldSize bytes, or null if that
-// is allowed. Anything else is reported and skipped.
-func (w *walker) bytesField(rule ruleID, name string, least int, nullable bool) ([]byte, error) {
+// limits are those of a byte string.
+type limits struct {
+	least, most int
+	nullable    bool
+}
+
+var certificateField = limits{least: 1, most: MaxFieldSize}
+
+// bytesField reads a byte string within its limits, or null if that is allowed.
+// Anything else is reported and skipped.
+func (w *walker) bytesField(rule ruleID, name string, l limits) ([]byte, error) {
 	h, err := w.next()
 	if err != nil {
 		return nil, err
 	}
-	if h.isNull() && nullable {
+	if h.isNull() && l.nullable {
 		return nil, nil
 	}
 	if h.major != majorBytes {
@@ -169,8 +190,8 @@ func (w *walker) bytesField(rule ruleID, name string, least int, nullable bool) 
 	if err != nil {
 		return nil, err
 	}
-	if len(content) < least || len(content) > MaxFieldSize {
-		w.flag(rule, h.at, "%s has %d bytes, not %d to %d", name, len(content), least, MaxFieldSize)
+	if len(content) < l.least || len(content) > l.most {
+		w.flag(rule, h.at, "%s has %d bytes, not %d to %d", name, len(content), l.least, l.most)
 		return nil, nil
 	}
 	return content, nil
@@ -220,7 +241,7 @@ func (u *Unverified) readRegisters(w *walker, name string, kind Kind) error {
 }
 
 func (u *Unverified) readRegister(w *walker, kind Kind, key []byte, at int) error {
-	index, err := (&walker{data: key, f: new(findings)}).next()
+	index, err := (&walker{data: key}).next()
 	if err != nil {
 		return err
 	}
@@ -244,9 +265,17 @@ func (u *Unverified) readRegister(w *walker, kind Kind, key []byte, at int) erro
 		w.flag(ruleRegisterLength, h.at, "a register's value has %d bytes, not %d", len(value), pcr.Size)
 	case known:
 		u.pcrs.Put(pcr.Index(index.arg), pcr.Digest(value))
+		u.at.register[index.arg] = w.where(h.at)
 	}
 	return nil
 }
+
+var bundleNames = func() (names [maxBundle]string) {
+	for i := range names {
+		names[i] = fmt.Sprintf("cabundle[%d]", i)
+	}
+	return names
+}()
 
 func (u *Unverified) readBundle(w *walker) error {
 	h, err := w.next()
@@ -262,7 +291,8 @@ func (u *Unverified) readBundle(w *walker) error {
 		if count++; i >= maxBundle {
 			return w.skip(2)
 		}
-		der, err := w.bytesField(ruleBundle, fmt.Sprintf("cabundle[%d]", i), 1, false)
+		u.at.bundle[i] = w.where(w.off)
+		der, err := w.bytesField(ruleBundle, bundleNames[i], certificateField)
 		if err == nil && der != nil {
 			u.bundle = append(u.bundle, der)
 		}

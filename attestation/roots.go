@@ -11,6 +11,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/cretula/cretula/internal/p384"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -90,17 +91,18 @@ func ParseRoots(pemFile []byte) ([]*x509.Certificate, error) {
 
 // checkRoot refuses a certificate that could never begin a good chain, or that
 // did not sign itself.
-func checkRoot(root *x509.Certificate) error {
+func checkRoot(p p384.Implementation, root *x509.Certificate) error {
 	if root == nil || len(root.Raw) == 0 {
 		return errors.New("attestation: a root is nil or was not parsed")
 	}
 	var f findings
-	checkCommon(&f, "the given root", root)
-	checkCA(&f, "the given root", root, 3)
+	who := subject{who: "the given root"}
+	checkCommon(&f, who, root)
+	checkCA(&f, who, root, chainLength-2)
 	if string(root.RawIssuer) != string(root.RawSubject) {
 		f.add(ruleNames, "the given root has another certificate's name as its issuer")
 	}
-	if !f.has(reason.Untrusted) && !certificateSigned(root, root) {
+	if !f.has(reason.Untrusted) && !certificateSigned(p, root, root) {
 		f.add(ruleChainSignature, "the given root did not sign itself")
 	}
 	return f.err()

@@ -74,11 +74,15 @@ const (
 	ruleLeafConstraints
 	ruleLeafKeyUsage
 	ruleLeafTime
+	ruleCRLForm
+	ruleCRL
+	ruleRevoked
 	ruleAge
 	ruleFuture
 	ruleExpectNonce
 	ruleExpectEmpty
 	ruleExpectClock
+	ruleExpectMaxField
 	ruleExpectKind
 	ruleExpectDebug
 	ruleExpectPCR
@@ -98,7 +102,7 @@ var rules = [...]Rule{
 		"Check that the file is an attestation document; genuine ones have about 4.4 to 8 KB."},
 	ruleCBOR: {"doc.cbor", reason.Malformed, "Document, protected header and payload are well-formed CBOR (RFC 8949 §5.3.1) and end no earlier than they claim.",
 		remedyTransfer},
-	ruleDepth: {"doc.cbor.depth", reason.Malformed, "Items nest at most 16 deep.",
+	ruleDepth: {"doc.cbor.depth", reason.Malformed, "Items nest at most 16 deep, those within a map's key 2 deep.",
 		remedyEncoder},
 	ruleLimit: {"doc.cbor.entries", reason.Malformed, "A map has at most 64 entries.",
 		remedyEncoder},
@@ -106,7 +110,7 @@ var rules = [...]Rule{
 		remedyEncoder},
 	ruleIndefinite: {"doc.cbor.indefinite", reason.Malformed, "Nothing has indefinite length but the payload's top-level map, which has had it since 2025.",
 		remedyEncoder},
-	ruleDuplicate: {"doc.cbor.duplicate", reason.Malformed, "No map, at any depth, has a key twice (RFC 8949 §5.6).",
+	ruleDuplicate: {"doc.cbor.duplicate", reason.Malformed, "No map, at any depth, has a key twice, in whatever encodings (RFC 8949 §5.6).",
 		"Refuse the sender: readers differ on which value counts, which is what such a document is made for."},
 	ruleUTF8: {"doc.cbor.utf8", reason.Malformed, "Text strings are UTF-8 (RFC 8949 §5.3.1).",
 		remedyTransfer},
@@ -152,11 +156,11 @@ var rules = [...]Rule{
 		remedyField},
 	ruleBundle: {"doc.cabundle", reason.Malformed, "cabundle is there and is an array of 1 to 16 byte strings of 1 to 1024 bytes.",
 		remedyField},
-	rulePublicKey: {"doc.public-key", reason.Malformed, "public_key is absent, null or a byte string of at most 1024 bytes.",
+	rulePublicKey: {"doc.public-key", reason.Malformed, "public_key is absent, null or a byte string of at most 1024 bytes, or what is asked for.",
 		"Ask the NSM for a document with a shorter public key; a DER SubjectPublicKeyInfo fits."},
-	ruleUserData: {"doc.user-data", reason.Malformed, "user_data is absent, null or a byte string of at most 1024 bytes.",
+	ruleUserData: {"doc.user-data", reason.Malformed, "user_data is absent, null or a byte string of at most 1024 bytes, or what is asked for.",
 		"Put a hash of the data into the document rather than the data."},
-	ruleNonce: {"doc.nonce", reason.Malformed, "nonce is absent, null or a byte string of at most 1024 bytes.",
+	ruleNonce: {"doc.nonce", reason.Malformed, "nonce is absent, null or a byte string of at most 1024 bytes, or what is asked for.",
 		"Use a nonce of at most 1024 bytes; 16 to 64 are enough."},
 	ruleDER: {"chain.certificate", reason.Malformed, "Each certificate is an X.509 certificate in DER with nothing after it.",
 		remedyTransfer},
@@ -190,6 +194,12 @@ var rules = [...]Rule{
 		remedyPKI},
 	ruleLeafTime: {"chain.leaf.timestamp", reason.Untrusted, "The document's timestamp lies within the leaf's validity.",
 		"Refuse the document: the NSM makes leaf and timestamp by one clock."},
+	ruleCRLForm: {"chain.crl.form", reason.Malformed, "A revocation list that is given is one of RFC 5280 §5, in DER or PEM.",
+		"Give the file as it was fetched (--crl)."},
+	ruleCRL: {"chain.crl", reason.Untrusted, "Where revocation lists of an issuer are given, one of them is signed by it with ECDSA-SHA384, valid at the time of the check, and without unknown critical extensions.",
+		"Fetch the issuer's current list (--crl); its address is in the certificates."},
+	ruleRevoked: {"chain.revoked", reason.Untrusted, "No certificate is in a given revocation list that its issuer signed: by serial number.",
+		"Refuse the document: its issuer has withdrawn a certificate of the chain."},
 	ruleAge: {"doc.age", reason.Stale, "The document is not older than the maximum age, 5 minutes if nothing else is said.",
 		"Get a fresh document, or allow a greater age (--max-age)."},
 	ruleFuture: {"doc.future", reason.Stale, "The document's time is ahead of the verifier's by no more than the allowed skew, 1 minute if nothing else is said.",
@@ -200,6 +210,8 @@ var rules = [...]Rule{
 		"Give the registers of the image (--pcr, --measurements), or say --any-image: any customer of AWS can make genuine documents."},
 	ruleExpectClock: {"expect.clock", reason.Mismatch, "A time of check is given, or the document's own is used, not both.",
 		"Choose one of --at and --at-document-time."},
+	ruleExpectMaxField: {"expect.max-field", reason.Mismatch, "The greatest length of public_key, user_data and nonce that is asked for is at most 4096.",
+		"Choose --max-field from 1 to 4096: an NSM takes no longer request."},
 	ruleExpectKind: {"expect.kind", reason.Mismatch, "The document is of the expected kind, an enclave's if nothing else is said.",
 		"A NitroTPM document is no evidence of an enclave; if one is wanted, say so (--kind)."},
 	ruleExpectDebug: {"expect.debug", reason.Mismatch, "PCR0, PCR1 and PCR2 are not zero, unless debug mode is allowed.",

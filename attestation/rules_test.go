@@ -30,6 +30,8 @@ type ruleCase struct {
 	f     forge
 	e     func(*attestation.Expectation)
 	rules string
+	// lists gives revocation lists for the document.
+	lists func(t testing.TB, document []byte) []*x509.RevocationList
 }
 
 func replaceDocument(with []byte) forge { return forge{document: func([]byte) []byte { return with }} }
@@ -264,6 +266,8 @@ var expectCases = []ruleCase{
 	{name: "no nonce", f: forge{fields: without("nonce")}, e: func(e *attestation.Expectation) { e.Nonce = []byte{} }, rules: "expect.nonce"},
 	expectCase("nothing expected", func(e *attestation.Expectation) { e.AllowAnyImage = false }, "expect.empty"),
 	expectCase("two clocks", func(e *attestation.Expectation) { e.AllowDocumentTime = true }, "expect.clock"),
+	expectCase("fields of 4097 bytes", func(e *attestation.Expectation) { e.MaxField = 4097 }, "expect.max-field"),
+	expectCase("fields of -1 bytes", func(e *attestation.Expectation) { e.MaxField = -1 }, "expect.max-field"),
 	expectCase("a TPM wanted", func(e *attestation.Expectation) { e.Kind = attestation.KindNitroTPM }, "expect.kind"),
 	expectCase("no known kind wanted", func(e *attestation.Expectation) { e.Kind = 77 }, "expect.kind"),
 	fieldCase("a TPM's", func(l []field) []field {
@@ -333,17 +337,21 @@ func TestRules(t *testing.T) {
 		t.Fatalf("the unchanged document is refused: %v", err)
 	}
 	alone := map[string]bool{}
-	// Reached by roots that NewVerifier refuses or by roots of others, below.
-	for _, id := range []string{"chain.root"} {
+	// Reached by roots of others and by lists that do not parse, in other tests.
+	for _, id := range []string{"chain.root", "chain.crl.form"} {
 		alone[id] = true
 	}
-	for _, c := range slices.Concat(cborCases, coseCases, payloadCases, chainCases, expectCases) {
+	for _, c := range slices.Concat(cborCases, coseCases, payloadCases, chainCases, revocationCases, expectCases) {
 		document, root := c.f.make(t)
 		e := forgeExpectation()
 		if c.e != nil {
 			c.e(&e)
 		}
-		v, err := attestation.NewVerifier(attestation.VerifierOptions{Roots: []*x509.Certificate{root}})
+		o := attestation.VerifierOptions{Roots: []*x509.Certificate{root}}
+		if c.lists != nil {
+			o.Revocation = c.lists(t, document)
+		}
+		v, err := attestation.NewVerifier(o)
 		if err != nil {
 			// The root itself is what is wrong.
 			wantRules(t, c.name, err, strings.Fields(c.rules)...)

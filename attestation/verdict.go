@@ -48,6 +48,13 @@ type Verdict struct {
 	// Chain has the certificates that could be parsed, root first. It is never
 	// nil.
 	Chain []CertificateSummary `json:"chain"`
+	// RevocationChecked is how many certificates are good by a revocation list.
+	RevocationChecked int `json:"revocation_checked"`
+	// Level is "strict" or "lenient".
+	Level string `json:"level"`
+	// Information is what is allowed in the document and was not used. It is
+	// never nil.
+	Information []Information `json:"information"`
 }
 
 // A CertificateSummary is one certificate of a verdict's chain.
@@ -60,6 +67,8 @@ type CertificateSummary struct {
 	NotAfter  time.Time `json:"not_after"`
 	// Fingerprint is the SHA-256 of the DER encoding in lower-case hex.
 	Fingerprint string `json:"fingerprint"`
+	// Revocation is "unchecked", "good" or "revoked", in verdicts only.
+	Revocation string `json:"revocation,omitempty"`
 }
 
 // Verified tells whether the document was verified.
@@ -80,12 +89,17 @@ func (v *Verifier) Report(document []byte, e Expectation) *Verdict {
 		verdict.Trust = ref(trust.String())
 		verdict.Emulated = trust == TrustCustom
 	}
-	for _, cert := range c.chain {
+	for i, cert := range c.chain {
 		if cert == nil {
 			continue
 		}
-		verdict.Chain = append(verdict.Chain, Summarize(cert))
+		summary := Summarize(cert)
+		summary.Revocation = c.revocation[i].String()
+		verdict.Chain = append(verdict.Chain, summary)
 	}
+	verdict.RevocationChecked = c.checkedRevocations()
+	verdict.Level = e.level().String()
+	verdict.Information = append([]Information{}, c.f.info...)
 	return verdict
 }
 

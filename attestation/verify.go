@@ -3,13 +3,14 @@
 package attestation
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/cretula/cretula/internal/p384"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -23,21 +24,39 @@ type VerifierOptions struct {
 	Roots []*x509.Certificate
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
+	// Revocation are revocation lists, of any issuers; see [ParseCRLs]. A
+	// certificate whose issuer has none in them is not checked for revocation,
+	// and the result says so. AWS's own procedure does without.
+	Revocation []*x509.RevocationList
+	// P384 says by what signatures are verified.
+	P384 P384
 }
 
 // A Verifier verifies documents under a fixed set of roots. It may be used by
-// many goroutines at once; make one and keep it.
+// many goroutines at once; make one and keep it: it remembers up to 4096
+// certificates of genuine documents whose signatures it has checked, and then
+// needs one signature check for a document, and one more if the leaf is new.
+// Everything else about a certificate is checked each time.
 type Verifier struct {
-	roots []Fingerprint
+	roots []trustedRoot
 	now   func() time.Time
 	// emulated says that a root that is not AWS's is trusted.
 	emulated bool
+	crls     []*revocationList
+	p384     p384.Implementation
+	cache    certificateCache
+}
+
+type trustedRoot struct {
+	fingerprint Fingerprint
+	trust       Trust
+	cert        *x509.Certificate
 }
 
 // NewVerifier makes a Verifier. A root that could not begin a good chain is
 // refused with a [*reason.Error].
 func NewVerifier(o VerifierOptions) (*Verifier, error) {
-	v := &Verifier{now: o.Now}
+	v := &Verifier{now: o.Now, p384: o.P384.implementation()}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -49,12 +68,22 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		return nil, errors.New("attestation: no root is given, and none is meant by an empty list that is not nil")
 	}
 	for _, root := range roots {
-		if err := checkRoot(root); err != nil {
+		if err := checkRoot(v.p384, root); err != nil {
 			return nil, err
 		}
-		fingerprint := FingerprintOf(root.Raw)
-		v.emulated = v.emulated || trustOf(fingerprint) == TrustCustom
-		v.roots = append(v.roots, fingerprint)
+		// Not the caller's own, who might change it.
+		own := mustParse(root.Raw)
+		fingerprint := FingerprintOf(own.Raw)
+		trust := trustOf(fingerprint)
+		v.emulated = v.emulated || trust == TrustCustom
+		v.roots = append(v.roots, trustedRoot{fingerprint, trust, own})
+	}
+	for _, list := range o.Revocation {
+		r, err := newRevocationList(list)
+		if err != nil {
+			return nil, err
+		}
+		v.crls = append(v.crls, r)
 	}
 	return v, nil
 }
@@ -87,9 +116,35 @@ type Expectation struct {
 	// time of the check. Nothing is known of its freshness then. It must not be
 	// given together with Time.
 	AllowDocumentTime bool
+	// AllowLenient judges the document's form at [LevelLenient].
+	AllowLenient bool
+	// MaxField is the greatest length of public_key, user_data and nonce, in
+	// bytes, at most [MaxLenientFieldSize]. 0 is [MaxFieldSize], with
+	// AllowLenient MaxLenientFieldSize.
+	MaxField int
 }
 
-// A Document is one that was verified. Its slices belong to the receiver of it.
+func (e *Expectation) level() Level {
+	if e.AllowLenient {
+		return LevelLenient
+	}
+	return LevelStrict
+}
+
+// maxField never gives more than may be asked for; that too much is asked for is
+// reported elsewhere.
+func (e *Expectation) maxField() int {
+	switch {
+	case e.MaxField > 0:
+		return min(e.MaxField, MaxLenientFieldSize)
+	case e.AllowLenient:
+		return MaxLenientFieldSize
+	}
+	return MaxFieldSize
+}
+
+// A Document is one that was verified. Its slices of bytes belong to the receiver
+// of it; its certificates are shared and must not be changed.
 type Document struct {
 	Kind  Kind
 	Trust Trust
@@ -110,6 +165,13 @@ type Document struct {
 	PublicKey, UserData, Nonce []byte
 	// Chain is the verified chain, root first, leaf last.
 	Chain []*x509.Certificate
+	// RevocationChecked is how many certificates of Chain are good by a
+	// revocation list: 0 to 4.
+	RevocationChecked int
+	// Level is the level at which the form was judged.
+	Level Level
+	// Information is what is allowed in the document and was not used.
+	Information []Information
 	// PayloadHash is the SHA-256 of the payload, the only identity of a
 	// document: its signature, and so its bytes, can be altered by anyone.
 	PayloadHash [32]byte
@@ -123,7 +185,7 @@ type Document struct {
 // down to the first that is wrong, and only for a document of good form whose
 // chain begins with a trusted root; with other problems they are checked all the
 // same. Who sends what AWS did not sign costs one check, who sends a genuine
-// document again the same five as at first.
+// document again the one of its own signature.
 func (v *Verifier) Verify(document []byte, e Expectation) (*Document, error) {
 	c := v.check(document, e)
 	if err := c.f.err(); err != nil {
@@ -145,6 +207,10 @@ func (v *Verifier) Verify(document []byte, e Expectation) (*Document, error) {
 		Nonce:       u.nonce,
 		Chain:       c.chain,
 		PayloadHash: sha256.Sum256(u.payload),
+
+		RevocationChecked: c.checkedRevocations(),
+		Level:             e.level(),
+		Information:       c.f.info,
 	}, nil
 }
 
@@ -158,28 +224,75 @@ type check struct {
 	// could not be read.
 	ders  [][]byte
 	chain []*x509.Certificate
-	// rooted says that the first of them is a trusted root.
-	rooted bool
-	at     time.Time
+	// keys are those of the cache, for certificates whose issuer could be read;
+	// known says that the signature was found good before.
+	keys  [maxBundle + 1]cacheKey
+	known [maxBundle + 1]bool
+	// root is the trusted root that the chain begins with, nil if there is none.
+	root       *trustedRoot
+	revocation [maxBundle + 1]Revocation
+	at         time.Time
 }
 
 func (v *Verifier) check(document []byte, e Expectation) *check {
 	c := &check{v: v}
-	c.u = parse(document, &c.f)
+	c.f.level = e.level()
+	c.u = parse(document, &c.f, e.maxField())
 	c.setTime(e)
 	c.ders = c.u.UnverifiedCertificates()
-	c.chain = parseChain(&c.f, c.ders)
-	if len(c.chain) > 0 {
+	if len(c.ders) > 0 {
 		c.checkRoot()
-		checkChain(&c.f, c.chain)
+		c.parseChain()
+		checkChain(&c.f, c.u, c.chain)
+		c.noteChain()
 		c.checkTimes(e)
 	}
 	c.checkExpectation(e)
-	sound := !c.f.has(reason.Malformed) && c.rooted && len(c.chain) == chainLength
-	if sound && checkChainSignatures(&c.f, c.chain) {
+	sound := !c.f.has(reason.Malformed) && c.root != nil && len(c.chain) == chainLength
+	if sound && c.checkChainSignatures() {
+		c.checkRevocation()
 		c.checkSignature()
 	}
+	if c.trust() != 0 {
+		c.remember()
+	}
 	return c
+}
+
+// parseChain parses the certificates, root first, or takes them from the cache.
+// One that does not parse is reported and nil in the chain.
+func (c *check) parseChain() {
+	c.chain = make([]*x509.Certificate, len(c.ders))
+	for i, der := range c.ders {
+		if i == 0 && c.root != nil {
+			c.chain[0] = c.root.cert
+			continue
+		}
+		if i > 0 && c.root != nil && c.chain[i-1] != nil {
+			c.keys[i] = keyUnder(c.chain[i-1], der)
+			if cert := c.v.cache.get(c.keys[i]); cert != nil {
+				c.chain[i], c.known[i] = cert, true
+				continue
+			}
+		}
+		// What is remembered must not hold the whole document.
+		cert, err := x509.ParseCertificate(bytes.Clone(der))
+		if err != nil {
+			who := c.u.subject(i, len(c.ders))
+			c.f.addField(ruleDER, who.at, "%s does not parse: %v", who.who, err)
+			continue
+		}
+		c.chain[i] = cert
+	}
+}
+
+// remember puts the certificates of a genuine document into the cache.
+func (c *check) remember() {
+	for i, cert := range c.chain {
+		if i > 0 && !c.known[i] {
+			c.v.cache.put(c.keys[i], cert)
+		}
+	}
 }
 
 // setTime chooses the time of the check.
@@ -199,15 +312,18 @@ func (c *check) setTime(e Expectation) {
 
 // checkRoot checks that the first certificate is a trusted root.
 func (c *check) checkRoot() {
-	root := FingerprintOf(c.ders[0])
-	if c.rooted = slices.Contains(c.v.roots, root); c.rooted {
-		return
+	first := FingerprintOf(c.ders[0])
+	for i := range c.v.roots {
+		if c.v.roots[i].fingerprint == first {
+			c.root = &c.v.roots[i]
+			return
+		}
 	}
 	wanted := make([]string, len(c.v.roots))
 	for i, root := range c.v.roots {
-		wanted[i] = root.String()
+		wanted[i] = root.fingerprint.String()
 	}
-	c.f.add(ruleRoot, "the chain ends in %v, trusted is %s", root, strings.Join(wanted, " or "))
+	c.f.addField(ruleRoot, c.u.certificateAt(0, len(c.ders)), "the chain ends in %v, trusted is %s", first, strings.Join(wanted, " or "))
 }
 
 // trust returns whose word the document is, 0 if that was not established.
@@ -215,7 +331,7 @@ func (c *check) trust() Trust {
 	if c.f.has(reason.Malformed, reason.Untrusted, reason.BadSignature) {
 		return 0
 	}
-	return trustOf(FingerprintOf(c.ders[0]))
+	return c.root.trust
 }
 
 // checkTimes checks the validity of every certificate and the place of the
@@ -224,7 +340,7 @@ func (c *check) trust() Trust {
 func (c *check) checkTimes(e Expectation) {
 	for i, cert := range c.chain {
 		if cert != nil && !(e.AllowDocumentTime && c.u.timestamp.IsZero()) {
-			checkValidity(&c.f, position(i, len(c.chain)), cert, c.at)
+			checkValidity(&c.f, c.u.subject(i, len(c.chain)), cert, c.at)
 		}
 	}
 	leaf := c.chain[len(c.chain)-1]
@@ -233,7 +349,7 @@ func (c *check) checkTimes(e Expectation) {
 		return
 	}
 	if t.Before(leaf.NotBefore) || t.After(leaf.NotAfter) {
-		c.f.add(ruleLeafTime, "the document was made %s, the leaf certificate is valid from %s to %s",
+		c.f.addField(ruleLeafTime, c.u.at.timestamp, "the document was made %s, the leaf certificate is valid from %s to %s",
 			stamp(t), stamp(leaf.NotBefore), stamp(leaf.NotAfter))
 	}
 }
@@ -247,9 +363,9 @@ func (c *check) checkSignature() {
 	r, s, ok := splitSignature(c.u.signature)
 	switch {
 	case !ok:
-		c.f.add(ruleSignatureRange, "r or s of the signature is not between 1 and the order of P-384")
-	case !documentSigned(key, c.u.protected, c.u.payload, r, s):
-		c.f.add(ruleSignature, "the signature is not the leaf key's over this payload")
+		c.f.addField(ruleSignatureRange, c.u.at.signature, "r or s of the signature is not between 1 and the order of P-384")
+	case !documentSigned(c.v.p384, key, c.u.protected, c.u.payload, r, s):
+		c.f.addField(ruleSignature, c.u.at.signature, "the signature is not the leaf key's over this payload")
 	}
 }
 

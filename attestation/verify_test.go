@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/attestation/issuer"
+	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -47,26 +49,38 @@ func issued(t testing.TB) (document []byte, v *attestation.Verifier) {
 	return document, newVerifier(t, attestation.VerifierOptions{Roots: []*x509.Certificate{a.Root()}, Now: func() time.Time { return forgeTime }})
 }
 
-// TestEveryBitCounts flips bits of one document. A whole run takes minutes: by
-// default every bit of the COSE structure is flipped and one of each byte of
-// the payload; CRETULA_LONG flips them all.
+// TestEveryBitCounts flips bits of one document, and of a genuine one where there
+// is one, at both levels: every bit of the first and last bytes, and of the others
+// a sample that takes turns with the bits of a byte.
 func TestEveryBitCounts(t *testing.T) {
 	document, v := issued(t)
-	e := forgeExpectation()
+	t.Run("issued", func(t *testing.T) { flipBits(t, v, document, forgeExpectation(), 11) })
+	t.Run("genuine", func(t *testing.T) {
+		genuine := readShared(t, "turnkey-sample-2.cbor")
+		flipBits(t, newVerifier(t, attestation.VerifierOptions{}), genuine, archive, 41)
+	})
+}
+
+// TestEveryBit flips every single bit.
+func TestEveryBit(t *testing.T) {
+	need.Long(t)
+	genuine := readShared(t, "turnkey-sample-2.cbor")
+	flipBits(t, newVerifier(t, attestation.VerifierOptions{}), genuine, archive, 1)
+}
+
+// flipBits flips every step-th bit, and every one of the first and last bytes.
+func flipBits(t *testing.T, v *attestation.Verifier, document []byte, e attestation.Expectation, step int) {
 	if _, err := v.Verify(document, e); err != nil {
 		t.Fatal(err)
 	}
-	const envelope = 200
+	lenient := e
+	lenient.AllowLenient = true
+	const envelope = 16
 	var bits []int
 	for bit := range len(document) * 8 {
-		at := bit / 8
-		outside := at < envelope || at >= len(document)-envelope
-		switch {
-		case os.Getenv("CRETULA_LONG") != "":
-		case testing.Short() && bit%97 != 0, !outside && bit%8 != at%8:
-			continue
+		if at := bit / 8; bit%step == 0 || at < envelope || at >= len(document)-envelope {
+			bits = append(bits, bit)
 		}
-		bits = append(bits, bit)
 	}
 	var group sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
@@ -76,12 +90,14 @@ func TestEveryBitCounts(t *testing.T) {
 			for i := worker; i < len(bits); i += workers {
 				at, mask := bits[i]/8, byte(1)<<(bits[i]%8)
 				flipped[at] ^= mask
-				d, err := v.Verify(flipped, e)
-				if d != nil || err == nil {
-					t.Errorf("bit %d of byte %d flipped: accepted", bits[i]%8, at)
-				}
-				if _, ok := errors.AsType[*reason.Error](err); !ok {
-					t.Errorf("bit %d of byte %d flipped: %v", bits[i]%8, at, err)
+				for _, e := range []attestation.Expectation{e, lenient} {
+					d, err := v.Verify(flipped, e)
+					if d != nil || err == nil {
+						t.Errorf("bit %d of byte %d flipped: accepted, lenient %v", bits[i]%8, at, e.AllowLenient)
+					}
+					if _, ok := errors.AsType[*reason.Error](err); !ok {
+						t.Errorf("bit %d of byte %d flipped: %v", bits[i]%8, at, err)
+					}
 				}
 				flipped[at] ^= mask
 			}
@@ -92,14 +108,21 @@ func TestEveryBitCounts(t *testing.T) {
 
 func TestEveryTruncation(t *testing.T) {
 	document, v := issued(t)
+	lenient := forgeExpectation()
+	lenient.AllowLenient = true
 	for n := range document {
-		if _, err := v.Verify(document[:n], forgeExpectation()); err == nil {
-			t.Errorf("the first %d bytes are accepted", n)
-		} else if r, _ := reason.Of(err); r != reason.Malformed {
-			t.Errorf("the first %d bytes: %v", n, err)
+		for _, e := range []attestation.Expectation{forgeExpectation(), lenient} {
+			if _, err := v.Verify(document[:n], e); err == nil {
+				t.Errorf("the first %d bytes are accepted", n)
+			} else if r, _ := reason.Of(err); r != reason.Malformed {
+				t.Errorf("the first %d bytes: %v", n, err)
+			}
 		}
 		if u, err := attestation.Parse(document[:n]); u != nil || err == nil {
 			t.Errorf("the first %d bytes are parsed", n)
+		}
+		if u, err := attestation.ParseLenient(document[:n]); u != nil || err == nil {
+			t.Errorf("the first %d bytes are parsed leniently", n)
 		}
 	}
 }
@@ -268,6 +291,7 @@ func TestVerdictJSON(t *testing.T) {
 		"kind": `"enclave"`, "trust": `"custom"`, "emulated": "true", "debug": "false",
 		"module_id": `"i-0123456789abcdef0-enc0199aabbccddeeff"`, "timestamp": `"2026-11-20T14:00:07Z"`,
 		"pcrs": "", "public_key": `"6b6579"`, "user_data": `""`, "nonce": `"6e6f6e6365"`, "chain": "",
+		"revocation_checked": "0", "level": `"strict"`, "information": "[]",
 	} {
 		got, there := members[name]
 		if !there || want != "" && string(got) != want {
@@ -281,8 +305,8 @@ func TestVerdictJSON(t *testing.T) {
 	for _, bad := range [][]byte{nil, []byte("text"), document[:2000]} {
 		var rejected map[string]any
 		data, _ := json.Marshal(v.Report(bad, forgeExpectation()))
-		if err := json.Unmarshal(data, &rejected); err != nil || len(rejected) != 15 {
-			t.Errorf("%d members for a rejection, want 15: %v", len(rejected), err)
+		if err := json.Unmarshal(data, &rejected); err != nil || len(rejected) != 18 {
+			t.Errorf("%d members for a rejection, want 18: %v", len(rejected), err)
 		}
 		if rejected["trust"] != nil || rejected["verdict"] != "rejected" || rejected["reason"] != "malformed" || rejected["emulated"] != true {
 			t.Errorf("rejection: %s", data)
@@ -393,9 +417,15 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		u, err := attestation.Parse(data)
-		if (u == nil) == (err == nil) {
-			t.Fatalf("result %v with error %v", u, err)
+		var u, loose *attestation.Unverified
+		var err, looseErr error
+		attestation.BoundedAllocation(t, len(data), func() { u, err = attestation.Parse(data) })
+		attestation.BoundedAllocation(t, len(data), func() { loose, looseErr = attestation.ParseLenient(data) })
+		if (u == nil) == (err == nil) || (loose == nil) == (looseErr == nil) {
+			t.Fatalf("result %v with error %v, lenient %v with %v", u, err, loose, looseErr)
+		}
+		if u != nil && (loose == nil || loose.UnverifiedPayloadHash() != u.UnverifiedPayloadHash()) {
+			t.Fatalf("lenient does not read what strict reads: %v", looseErr)
 		}
 		if err != nil {
 			if r, ok := reason.Of(err); !ok || r != reason.Malformed && r != reason.BadSignature {
@@ -430,9 +460,20 @@ func FuzzVerify(f *testing.F) {
 	for _, seed := range fuzzSeeds(f) {
 		f.Add(seed)
 	}
-	e := archive
+	e, loose := archive, archive
+	loose.AllowLenient = true
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := v.Verify(data, e)
+		var d *attestation.Document
+		var err error
+		attestation.BoundedAllocation(t, len(data), func() { d, err = v.Verify(data, e) })
+		if strict := d != nil; strict {
+			if _, err := v.Verify(data, loose); err != nil {
+				t.Fatalf("lenient refuses what strict accepts: %v", err)
+			}
+		}
+		if l, _ := v.Verify(data, loose); l != nil && l.PayloadHash != known.PayloadHash {
+			t.Fatal("a forged document verifies leniently")
+		}
 		if (d == nil) == (err == nil) {
 			t.Fatalf("result %v with error %v", d, err)
 		}
@@ -441,6 +482,62 @@ func FuzzVerify(f *testing.F) {
 		}
 		if verdict := v.Report(data, e); verdict.Verified() != (d != nil) {
 			t.Fatal("the verdict differs from the result")
+		}
+	})
+}
+
+// FuzzCertificateRoles puts any certificate at any place of a good chain.
+func FuzzCertificateRoles(f *testing.F) {
+	document, _ := issued(f)
+	u, err := attestation.Parse(document)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := u.UnverifiedCertificates()
+	if broken, _ := attestation.CheckRoles(good); len(good) != 5 || len(broken) > 0 {
+		f.Fatalf("%d certificates, %v", len(good), broken)
+	}
+	for i, der := range good {
+		f.Add(der, uint8(i))
+		f.Add(der, uint8(i+1))
+	}
+	for _, c := range chainCases {
+		forged, _ := c.f.make(f)
+		if u, err := attestation.Parse(forged); err == nil {
+			for i, der := range u.UnverifiedCertificates() {
+				f.Add(der, uint8(i))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, der []byte, at uint8) {
+		if len(der) > attestation.MaxFieldSize {
+			return
+		}
+		ders := slices.Clone(good)
+		i := int(at) % len(ders)
+		ders[i] = der
+		var broken []string
+		var chain []*x509.Certificate
+		size := 0
+		for _, d := range ders {
+			size += len(d)
+		}
+		attestation.BoundedAllocation(t, size, func() { broken, chain = attestation.CheckRoles(ders) })
+		if len(broken) > 0 {
+			return
+		}
+		c := chain[i]
+		key, _ := c.PublicKey.(*ecdsa.PublicKey)
+		leaf := i == len(ders)-1
+		switch {
+		case key == nil || key.Curve != elliptic.P384() || c.SignatureAlgorithm != x509.ECDSAWithSHA384 || len(c.UnhandledCriticalExtensions) > 0:
+			t.Fatal("key, algorithm or a critical extension passes")
+		case leaf && (c.IsCA || !c.BasicConstraintsValid || c.KeyUsage&x509.KeyUsageDigitalSignature == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0):
+			t.Fatal("a CA passes for a leaf")
+		case !leaf && (!c.IsCA || c.KeyUsage&x509.KeyUsageCertSign == 0 || c.MaxPathLen == 0 && c.MaxPathLenZero && i < 3 || c.MaxPathLen > 0 && c.MaxPathLen < 3-i):
+			t.Fatal("no CA passes for one")
+		case i > 0 && !bytes.Equal(c.RawIssuer, chain[i-1].RawSubject):
+			t.Fatal("another issuer passes")
 		}
 	})
 }

@@ -93,6 +93,17 @@ type Problem struct {
 	// Message says in plain words what was found and, where it applies, what
 	// was wanted. It holds no secret.
 	Message string `json:"message"`
+	// Offset is the place in the checked bytes where the check failed, nil if
+	// there is no one place.
+	Offset *int64 `json:"offset,omitempty"`
+}
+
+// String returns message and rule, and the place if there is one.
+func (p Problem) String() string {
+	if p.Offset == nil {
+		return fmt.Sprintf("%s (%s)", p.Message, p.Rule)
+	}
+	return fmt.Sprintf("%s, at byte %d (%s)", p.Message, *p.Offset, p.Rule)
 }
 
 // An Error is a refusal for one or more problems. Problems is never empty and
@@ -137,7 +148,7 @@ func (e *Error) Rule() string {
 func (e *Error) Error() string {
 	parts := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
-		parts[i] = fmt.Sprintf("%s (%s)", p.Message, p.Rule)
+		parts[i] = p.String()
 	}
 	return strings.Join(parts, "; ")
 }

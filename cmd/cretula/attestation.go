@@ -24,17 +24,21 @@ const (
 	maxDocumentInput = 262144
 	// maxMeasurementsFile is ample for what nitro-cli and this program print.
 	maxMeasurementsFile = 1 << 20
+	// maxCRLFile has room for a hundred thousand revoked certificates.
+	maxCRLFile = 8 << 20
 )
 
 func newAttestationCommand(env *cli.Env) *cobra.Command {
 	return newNounCommand("attestation", "Verify and inspect attestation documents",
-		newAttestationVerify(env), newAttestationInspect(env))
+		newAttestationVerify(env), newAttestationInspect(env), newAttestationConformance(env))
 }
 
 // verifyFlags are the flags of "attestation verify" as they were given.
 type verifyFlags struct {
 	at, kind, measurements, nonce, userData string
-	roots, pcrs                             []string
+	level, p384, reference                  string
+	maxField                                int
+	roots, pcrs, crls                       []string
 	maxAge                                  time.Duration
 	atDocumentTime, anyImage, allowDebug    bool
 	json                                    bool
@@ -47,7 +51,7 @@ func newAttestationVerify(env *cli.Env) *cobra.Command {
 		Short: "Check a document: chain, signature, time and what is expected of it",
 		Long: `Checks everything about an attestation document and prints a verdict. The input
 is raw, hex or base64. At least one register must be expected, by --pcr or
---measurements, unless --any-image is given.
+--measurements, or a release, by --reference, unless --any-image is given.
 
 The exit status is 0 for a verified document, else that of the gravest problem:
 3 malformed, 4 untrusted, 5 bad-signature, 6 stale, 7 mismatch.`,
@@ -65,9 +69,14 @@ The exit status is 0 for a verified document, else that of the gravest problem:
 	flags.StringVar(&f.userData, "user-data", "", "expected user data, as `HEX|@FILE`")
 	flags.StringArrayVar(&f.pcrs, "pcr", nil, "expected register, as `N=HEX`; repeatable")
 	flags.StringVar(&f.measurements, "measurements", "", "expected registers, from the JSON `FILE` that 'eif describe' prints")
+	flags.StringVar(&f.reference, "reference", "", "accept the releases in this `FILE` of reference values, and no others")
 	flags.BoolVar(&f.anyImage, "any-image", false, "expect no register")
 	flags.StringVar(&f.kind, "kind", "enclave", "expected `KIND`: enclave, nitrotpm or any")
 	flags.BoolVar(&f.allowDebug, "allow-debug", false, "accept an enclave in debug mode")
+	flags.StringVar(&f.level, "level", "strict", "how to judge the encoding: `strict`, as AWS writes it, or lenient, any valid CBOR")
+	flags.IntVar(&f.maxField, "max-field", 0, "greatest length of public key, user data and nonce in `BYTES`, up to 4096 (default 1024, lenient 4096)")
+	flags.StringArrayVar(&f.crls, "crl", nil, "check revocation by the lists in this PEM or DER `FILE`; repeatable")
+	flags.StringVar(&f.p384, "p384", "fastest", "verify signatures by the `fastest` implementation or by std, Go's own")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object")
 	return cmd
 }
@@ -77,11 +86,22 @@ func runAttestationVerify(env *cli.Env, cmd *cobra.Command, f *verifyFlags, file
 	if err != nil {
 		return err
 	}
+	releases, err := readReference(env, f.reference)
+	if err != nil {
+		return err
+	}
 	roots, err := readRoots(env, f.roots)
 	if err != nil {
 		return err
 	}
-	verifier, err := attestation.NewVerifier(attestation.VerifierOptions{Roots: roots, Now: env.Now})
+	options := attestation.VerifierOptions{Roots: roots, Now: env.Now}
+	if options.P384, err = attestation.ParseP384(f.p384); err != nil {
+		return cli.Usagef("--p384: %v", err)
+	}
+	if options.Revocation, err = readCRLs(env, f.crls); err != nil {
+		return err
+	}
+	verifier, err := attestation.NewVerifier(options)
 	if err != nil {
 		return fmt.Errorf("--root: %w", err)
 	}
@@ -90,10 +110,13 @@ func runAttestationVerify(env *cli.Env, cmd *cobra.Command, f *verifyFlags, file
 		return err
 	}
 	verdict := verifier.Report(decodeDocument(data), expectation)
-	if f.json {
+	switch {
+	case releases != nil:
+		err = printReleases(env, f, releases, verdict, expectation)
+	case f.json:
 		err = env.PrintJSON(verdict)
-	} else {
-		err = printVerdict(env, verdict, expectation)
+	default:
+		err = printVerdict(env, verdict, expectation, len(f.crls) > 0)
 	}
 	if err == nil && !verdict.Verified() {
 		return &cli.ExitError{Code: verdict.Reason.ExitCode()}
@@ -121,6 +144,8 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 		return e, cli.Usagef("--max-age must be positive")
 	case given("measurements") && f.measurements == "":
 		return e, cli.Usagef("--measurements is given and names no file")
+	case given("reference") && f.reference == "":
+		return e, cli.Usagef("--reference is given and names no file")
 	}
 	if given("at") {
 		at, err := time.Parse(time.RFC3339, f.at)
@@ -129,6 +154,17 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 		}
 		e.Time = at
 	}
+	switch f.level {
+	case "strict":
+	case "lenient":
+		e.AllowLenient = true
+	default:
+		return e, cli.Usagef("--level is strict or lenient, not %q", f.level)
+	}
+	if given("max-field") && (f.maxField < 1 || f.maxField > attestation.MaxLenientFieldSize) {
+		return e, cli.Usagef("--max-field is 1 to %d", attestation.MaxLenientFieldSize)
+	}
+	e.MaxField = f.maxField
 	switch f.kind {
 	case "enclave":
 		e.Kind = attestation.KindEnclave
@@ -143,9 +179,13 @@ func (f *verifyFlags) expectation(env *cli.Env, cmd *cobra.Command) (attestation
 	if e.PCRs, err = f.registers(env); err != nil {
 		return e, err
 	}
-	if e.PCRs.Len() == 0 && !f.anyImage {
+	if f.reference != "" { // a release says which image, and of which kind
+		e.AllowAnyImage = true
+		e.AllowAnyKind = e.AllowAnyKind || !given("kind")
+	}
+	if e.PCRs.Len() == 0 && !e.AllowAnyImage {
 		return e, cli.WithHint(cli.Usagef("nothing is expected of the image"),
-			"give --pcr or --measurements; or --any-image, but any customer of AWS can make genuine documents")
+			"give --pcr, --measurements or --reference; or --any-image, but any customer of AWS can make genuine documents")
 	}
 	if given("nonce") {
 		if e.Nonce, err = hexOrFile(env, "--nonce", f.nonce); err != nil {
@@ -203,7 +243,7 @@ func readMeasurements(env *cli.Env, file string) (pcr.Set, error) {
 // The result is not nil.
 func hexOrFile(env *cli.Env, flag, value string) ([]byte, error) {
 	if name, isFile := strings.CutPrefix(value, "@"); isFile {
-		data, err := env.ReadInput(name, attestation.MaxFieldSize)
+		data, err := env.ReadInput(name, attestation.MaxLenientFieldSize)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
@@ -230,6 +270,22 @@ func readRoots(env *cli.Env, files []string) ([]*x509.Certificate, error) {
 		roots = append(roots, more...)
 	}
 	return roots, nil
+}
+
+func readCRLs(env *cli.Env, files []string) ([]*x509.RevocationList, error) {
+	var lists []*x509.RevocationList
+	for _, name := range files {
+		data, err := env.ReadInput(name, maxCRLFile)
+		if err != nil {
+			return nil, err
+		}
+		more, err := attestation.ParseCRLs(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		lists = append(lists, more...)
+	}
+	return lists, nil
 }
 
 // decodeDocument takes a document out of hex or base64, of either alphabet, with

@@ -34,25 +34,36 @@ type inspection struct {
 	Nonce         *string   `json:"nonce"`
 
 	Chain []attestation.CertificateSummary `json:"chain"`
+	// Information is what is allowed in the document and not used.
+	Information []attestation.Information `json:"information"`
 }
 
 func newAttestationInspect(env *cli.Env) *cobra.Command {
 	var asJSON bool
+	var level string
 	cmd := &cobra.Command{
 		Use:   "inspect FILE|-",
 		Short: "Print what a document says, verifying nothing",
 		Long: `Prints a document for a person: what it is of, what each register means, how it
 is bound, and its certificates. Nothing is verified. The input is raw, hex or
-base64.`,
+base64. The output has 80 columns, on wider terminals or with COLUMNS up to 200.`,
 		Example: "  $ cretula attestation inspect doc.cbor",
 		Args:    exactArguments("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			parse := attestation.Parse
+			switch level {
+			case "strict":
+			case "lenient":
+				parse = attestation.ParseLenient
+			default:
+				return cli.Usagef("--level is strict or lenient, not %q", level)
+			}
 			data, err := env.ReadInput(args[0], maxDocumentInput)
 			if err != nil {
 				return err
 			}
 			document := decodeDocument(data)
-			u, err := attestation.Parse(document)
+			u, err := parse(document)
 			if err != nil {
 				return err
 			}
@@ -63,6 +74,7 @@ base64.`,
 			return printInspection(env, u, in)
 		},
 	}
+	cmd.Flags().StringVar(&level, "level", "strict", "how to judge the encoding: `strict`, or lenient: any valid CBOR, fields up to 4096 bytes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
 }
@@ -85,6 +97,7 @@ func inspect(u *attestation.Unverified, size int) *inspection {
 		UserData:      hexOrNull(u.UnverifiedUserData()),
 		Nonce:         hexOrNull(u.UnverifiedNonce()),
 		Chain:         []attestation.CertificateSummary{},
+		Information:   append([]attestation.Information{}, u.Information()...),
 	}
 	for _, der := range u.UnverifiedCertificates() {
 		summary := attestation.CertificateSummary{

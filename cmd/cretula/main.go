@@ -67,6 +67,7 @@ exactly why a key was not released.`,
 	root.AddCommand(newAttestationCommand(env))
 	root.AddCommand(newEIFCommand(env))
 	root.AddCommand(newNSMCommand(env))
+	root.AddCommand(newBenchCommand(env))
 	return root
 }
 

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package attesthttp lets an HTTP service accept requests only from enclaves of
+// its choice.
+//
+// A client first gets a challenge (POST to [Guard.ServeChallenge]), has its
+// security module make a document with the challenge as nonce, and presents it
+// (POST to [Guard.ServeDocument], the bare document as body). If it is fresh, of
+// an accepted release and bound as [Binding] says, a session begins, and
+// [Guard.Middleware] lets the requests of that session through until it ends.
+//
+// The binding is what makes a document useless to whoever only relays it:
+//
+//   - [BindTLS]: the session is the TLS connection. user_data of the document is
+//     [ChannelBinding] of the challenge and of the connection's exporter value
+//     (RFC 9266), which is another one on each side of whoever stands between.
+//     TLS 1.3 only, and it must end in this process.
+//   - [BindKey]: the session is the key in public_key of the document, which
+//     signs every request by HTTP Message Signatures (RFC 9421). It works behind
+//     proxies that end TLS.
+//
+// Refusals are problem details (RFC 9457) with the members rule and reason, and
+// status 401, 413 or 503.
+package attesthttp
+
+import (
+	"context"
+	"crypto/sha512"
+	"crypto/tls"
+	"errors"
+	"time"
+
+	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/attestation/challenge"
+	"github.com/cretula/cretula/attestation/reference"
+)
+
+// A Binding is what a document is bound to.
+type Binding uint8
+
+// The bindings.
+const (
+	BindTLS Binding = iota + 1
+	BindKey
+)
+
+// Defaults and limits.
+const (
+	// DefaultSessionAge is how long a session lasts.
+	DefaultSessionAge = 15 * time.Minute
+	// DefaultSessions is the greatest number of sessions at a time.
+	DefaultSessions = 10000
+	// DefaultBody is the greatest size of a signed body.
+	DefaultBody = 1 << 20
+	// SignatureWindow is how far from the clock the time of a signature may be.
+	SignatureWindow = 60 * time.Second
+
+	// maxDocument is the greatest size of a document.
+	maxDocument = 20480
+	// minNonce and maxNonce are the lengths of the nonce of a signature.
+	minNonce, maxNonce = 16, 128
+)
+
+// Options are what [New] makes a Guard of. Verifier, Releases, Challenges and
+// Binding are required.
+type Options struct {
+	Verifier *attestation.Verifier
+	// Releases are the accepted ones.
+	Releases   *reference.Set
+	Challenges challenge.Nonces
+	Binding    Binding
+	// SignatureNonces remembers the nonces of signed requests, for [BindKey].
+	// Nil: a [challenge.Memory] of the default capacity.
+	SignatureNonces challenge.UsedSet
+	// SessionAge is how long a session lasts at most. It ends with the validity
+	// of its release or of its leaf certificate if that is earlier. Zero:
+	// [DefaultSessionAge].
+	SessionAge time.Duration
+	// Sessions is the greatest number of sessions at a time; when it is reached,
+	// documents are refused with status 503. Zero: [DefaultSessions].
+	Sessions int
+	// Body is the greatest size of a signed request's body, which is read into
+	// memory. Zero: [DefaultBody].
+	Body int64
+	// Explain adds all problems of a document to the refusal, with the accepted
+	// releases' values. Anyone may ask, so leave it off where those are secret.
+	Explain bool
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// A Guard is the server's side. It is safe for concurrent use.
+type Guard struct {
+	o        Options
+	sessions sessions
+}
+
+// New makes a Guard.
+func New(o Options) (*Guard, error) {
+	if o.Verifier == nil || o.Releases == nil || o.Challenges == nil {
+		return nil, errors.New("attesthttp: Verifier, Releases and Challenges are required")
+	}
+	if o.Binding != BindTLS && o.Binding != BindKey {
+		return nil, errors.New("attesthttp: Binding must be BindTLS or BindKey")
+	}
+	if o.SessionAge < 0 || o.Sessions < 0 || o.Body < 0 {
+		return nil, errors.New("attesthttp: SessionAge, Sessions and Body must not be negative")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.SessionAge == 0 {
+		o.SessionAge = DefaultSessionAge
+	}
+	if o.Sessions == 0 {
+		o.Sessions = DefaultSessions
+	}
+	if o.Body == 0 {
+		o.Body = DefaultBody
+	}
+	if o.SignatureNonces == nil {
+		memory, err := challenge.NewMemory(challenge.MemoryOptions{Now: o.Now})
+		if err != nil {
+			return nil, err
+		}
+		o.SignatureNonces = memory
+	}
+	return &Guard{o: o, sessions: sessions{limit: o.Sessions, m: map[sessionKey]*session{}}}, nil
+}
+
+// Attested is what is known of the sender of a request.
+type Attested struct {
+	// Document is the verified document. It is shared by all requests of a
+	// session and must not be changed.
+	Document *attestation.Document
+	// Release is the name of the release it belongs to.
+	Release string
+	Binding Binding
+	// Until is when the session ends.
+	Until time.Time
+}
+
+type contextKey struct{}
+
+// FromContext returns what [Guard.Middleware] knows of the sender of a request
+// with that context. It is false for a request that did not pass it.
+func FromContext(ctx context.Context) (Attested, bool) {
+	a, ok := ctx.Value(contextKey{}).(Attested)
+	return a, ok
+}
+
+// exporterLabel is that of tls-exporter (RFC 9266 §2).
+const exporterLabel = "EXPORTER-Channel-Binding"
+
+// bindingLabel begins what [ChannelBinding] hashes.
+const bindingLabel = "cretula attesthttp channel binding v1\x00"
+
+// ChannelBinding returns the user_data of a document that is bound to a TLS
+// connection: SHA-384 over the label "cretula attesthttp channel binding v1", a
+// zero byte, the 32 bytes of the tls-exporter value (RFC 9266) and the
+// challenge. Connections below TLS 1.3 are refused: there, the exporter is bound
+// to the whole handshake only with extensions that a peer may leave out.
+func ChannelBinding(state *tls.ConnectionState, challenge []byte) ([]byte, error) {
+	exported, err := exporter(state)
+	if err != nil {
+		return nil, err
+	}
+	h := sha512.New384()
+	h.Write([]byte(bindingLabel))
+	h.Write(exported)
+	h.Write(challenge)
+	return h.Sum(nil), nil
+}
+
+func exporter(state *tls.ConnectionState) ([]byte, error) {
+	if state == nil || !state.HandshakeComplete || state.Version < tls.VersionTLS13 {
+		return nil, refuse(RuleTLS, "the connection is not TLS 1.3")
+	}
+	exported, err := state.ExportKeyingMaterial(exporterLabel, nil, 32)
+	if err != nil {
+		return nil, refuse(RuleTLS, "the connection has no exporter: %w", err)
+	}
+	return exported, nil
+}
