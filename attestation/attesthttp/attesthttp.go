@@ -17,7 +17,8 @@
 //     TLS 1.3 only, and it must end in this process.
 //   - [BindKey]: the session is the key in public_key of the document, which
 //     signs every request by HTTP Message Signatures (RFC 9421). It works behind
-//     proxies that end TLS.
+//     proxies that end TLS. What an enclave signed for another service is of no
+//     use here: [Options].Authorities says what this one is called.
 //
 // Refusals are problem details (RFC 9457) with the members rule and reason, and
 // status 401, 413 or 503.
@@ -28,6 +29,7 @@ import (
 	"crypto/sha512"
 	"crypto/tls"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/cretula/cretula/attestation"
@@ -69,6 +71,11 @@ type Options struct {
 	Releases   *reference.Set
 	Challenges challenge.Nonces
 	Binding    Binding
+	// Authorities are the names of this service in the https URLs that clients
+	// use, such as "orders.example.com" or "orders.example.com:8443", required
+	// for [BindKey]. A signed request to another host is refused: it would be
+	// one to another service, which passes it on together with the document.
+	Authorities []string
 	// SignatureNonces remembers the nonces of signed requests, for [BindKey].
 	// Nil: a [challenge.Memory] of the default capacity.
 	SignatureNonces challenge.UsedSet
@@ -91,8 +98,9 @@ type Options struct {
 
 // A Guard is the server's side. It is safe for concurrent use.
 type Guard struct {
-	o        Options
-	sessions sessions
+	o           Options
+	sessions    sessions
+	authorities map[string]bool
 }
 
 // New makes a Guard.
@@ -102,6 +110,16 @@ func New(o Options) (*Guard, error) {
 	}
 	if o.Binding != BindTLS && o.Binding != BindKey {
 		return nil, errors.New("attesthttp: Binding must be BindTLS or BindKey")
+	}
+	authorities := map[string]bool{}
+	for _, name := range o.Authorities {
+		if name == "" || strings.ContainsAny(name, "/@ ") {
+			return nil, errors.New("attesthttp: Authorities must be hosts, with or without port")
+		}
+		authorities[authority(name)] = true
+	}
+	if o.Binding == BindKey && len(authorities) == 0 {
+		return nil, errors.New("attesthttp: Authorities are required with BindKey")
 	}
 	if o.SessionAge < 0 || o.Sessions < 0 || o.Body < 0 {
 		return nil, errors.New("attesthttp: SessionAge, Sessions and Body must not be negative")
@@ -125,8 +143,11 @@ func New(o Options) (*Guard, error) {
 		}
 		o.SignatureNonces = memory
 	}
-	return &Guard{o: o, sessions: sessions{limit: o.Sessions, m: map[sessionKey]*session{}}}, nil
+	return &Guard{o: o, sessions: sessions{limit: o.Sessions, m: map[sessionKey]*session{}}, authorities: authorities}, nil
 }
+
+// authority is a host as it is compared: in lower case, without the port of https.
+func authority(host string) string { return strings.TrimSuffix(strings.ToLower(host), ":443") }
 
 // Attested is what is known of the sender of a request.
 type Attested struct {

@@ -71,7 +71,8 @@ func newWorld(t testing.TB, binding attesthttp.Binding, change ...func(*attestht
 	w := &world{authority: a, module: newModule(t, a, image("good"), false)}
 	good := image("good")
 	zero, _ := good.Get(0)
-	o := attesthttp.Options{Binding: binding, Now: w.now}
+	w.server = httptest.NewUnstartedServer(nil)
+	o := attesthttp.Options{Binding: binding, Now: w.now, Authorities: []string{w.server.Listener.Addr().String()}}
 	if o.Releases, err = reference.Parse([]byte(`{"schema": "cretula.reference.v1", "releases": [{"name": "good", "pcrs": {"PCR0": "` + zero.String() + `"}}]}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func newWorld(t testing.TB, binding attesthttp.Binding, change ...func(*attestht
 		}
 		fmt.Fprintf(rw, "%s %s", attested.Release, body)
 	})))
-	w.server = httptest.NewUnstartedServer(mux)
+	w.server.Config.Handler = mux
 	w.server.EnableHTTP2 = true
 	w.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	w.server.StartTLS()
@@ -404,8 +405,9 @@ type tamper struct {
 
 // proxyServer passes requests on to the service, ending TLS, as proxies do.
 func (p *tamper) serve(t *testing.T) *httptest.Server {
-	upstream := p.w.plain(t, p.w.tls())
 	s := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		upstream := p.w.plain(t, p.w.tls())
+		defer upstream.CloseIdleConnections()
 		data, _ := io.ReadAll(r.Body)
 		out, err := http.NewRequest(r.Method, p.w.server.URL+r.URL.RequestURI(), bytes.NewReader(data))
 		if err != nil {
@@ -438,9 +440,12 @@ func (p *tamper) serve(t *testing.T) *httptest.Server {
 // TestKeyBehindProxy: a proxy may end TLS, and can neither change nor repeat a
 // request, nor use the document for one of its own.
 func TestKeyBehindProxy(t *testing.T) {
-	w := newWorld(t, attesthttp.BindKey)
-	proxy := &tamper{w: w}
+	proxy := &tamper{}
 	s := proxy.serve(t)
+	w := newWorld(t, attesthttp.BindKey, func(o *attesthttp.Options) {
+		o.Authorities = []string{strings.ToUpper(s.Listener.Addr().String())}
+	})
+	proxy.w = w
 	key := keys(t)["P-256"]
 	c, _ := w.client(t, func(o *attesthttp.TransportOptions) {
 		o.Key, o.Server, o.TLS = key, s.URL, s.Client().Transport.(*http.Transport).TLSClientConfig
@@ -475,7 +480,7 @@ func TestKeyBehindProxy(t *testing.T) {
 		{"method", func(r *http.Request) { r.Method = "PUT" }, "httpsig.signature"},
 		{"path", func(r *http.Request) { r.URL.Path = "/pay2" }, "httpsig.signature"},
 		{"query", func(r *http.Request) { r.URL.RawQuery = "to=2" }, "httpsig.signature"},
-		{"host", func(r *http.Request) { r.Host = "example.com" }, "httpsig.signature"},
+		{"host", func(r *http.Request) { r.Host = "example.com" }, attesthttp.RuleAuthority},
 		{"body", func(r *http.Request) { setBody(r, "99 EUR") }, "httpsig.digest"},
 		{"body and digest", func(r *http.Request) {
 			setBody(r, "99 EUR")
@@ -516,6 +521,23 @@ func TestKeyBehindProxy(t *testing.T) {
 			wantRefusal(t, answer, err, 401, test.rule)
 		})
 	}
+}
+
+// TestKeyAtAnotherService: an enclave uses another service, which has the same
+// challenges, and passes what it gets on to this one, byte for byte.
+func TestKeyAtAnotherService(t *testing.T) {
+	w := newWorld(t, attesthttp.BindKey)
+	other := &tamper{w: w}
+	s := other.serve(t)
+	c, _ := w.client(t, func(o *attesthttp.TransportOptions) {
+		o.Key, o.Server, o.TLS = keys(t)["P-256"], s.URL, s.Client().Transport.(*http.Transport).TLSClientConfig
+	})
+	answer, err := c.Get(s.URL + "/orders")
+	wantRefusal(t, answer, err, 401, attesthttp.RuleAuthority)
+	// By the name of this service it is not what the enclave signed.
+	other.change = func(r *http.Request) { r.Host = "" }
+	answer, err = c.Get(s.URL + "/orders")
+	wantRefusal(t, answer, err, 401, "httpsig.signature")
 }
 
 func digest(text string) string { return attesthttp.ContentDigestForTest([]byte(text)) }
@@ -607,7 +629,8 @@ func TestTransportOptions(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	for _, o := range []attesthttp.Options{{}, {Binding: attesthttp.BindTLS}} {
+	good := attesthttp.Options{Verifier: &attestation.Verifier{}, Releases: &reference.Set{}, Challenges: w.challenges, Binding: attesthttp.BindKey}
+	for _, o := range []attesthttp.Options{{}, {Binding: attesthttp.BindTLS}, good} {
 		if g, err := attesthttp.New(o); err == nil || g != nil {
 			t.Errorf("%+v: taken", o)
 		}

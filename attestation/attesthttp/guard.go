@@ -201,6 +201,9 @@ func (g *Guard) find(id sessionKey) (*session, error) {
 // admitSigned checks the signature of a request; its body is read into memory
 // and given back.
 func (g *Guard) admitSigned(w http.ResponseWriter, r *http.Request) (*session, error) {
+	if !g.authorities[authority(r.Host)] {
+		return nil, refuse(RuleAuthority, "the request is to another host than this service")
+	}
 	signature, err := httpsig.Parse(r.Header)
 	if err != nil {
 		return nil, err

@@ -28,6 +28,9 @@ const (
 	// RuleKey, unsupported: public_key of a document is a SubjectPublicKeyInfo of
 	// a key that can sign requests.
 	RuleKey = "attesthttp.key"
+	// RuleAuthority, mismatch: a signed request is to this service by one of its
+	// names; one to another was passed on by that one.
+	RuleAuthority = "attesthttp.authority"
 	// RuleSession, stale: a session was begun with a document and has not ended.
 	RuleSession = "attesthttp.session"
 	// RuleCovered, malformed: a signature covers method, target and, if there is
@@ -43,7 +46,7 @@ const (
 
 var reasons = map[string]reason.Reason{
 	RuleMethod: reason.Malformed, RuleSize: reason.Malformed, RuleTLS: reason.Unsupported,
-	RuleChannel: reason.Mismatch, RuleKey: reason.Unsupported, RuleSession: reason.Stale,
+	RuleChannel: reason.Mismatch, RuleKey: reason.Unsupported, RuleAuthority: reason.Mismatch, RuleSession: reason.Stale,
 	RuleCovered: reason.Malformed, RuleCreated: reason.Stale, RuleNonce: reason.Stale,
 }
 
