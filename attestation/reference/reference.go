@@ -188,8 +188,10 @@ func (r *release) checkPins(set *pcr.Set, path string) error {
 		if !pins(4) {
 			return refuse("empty", path, "no image is pinned: a release of kind nitrotpm has values other than zero of PCR4")
 		}
-	case !pins(0) && !pins(2) && !(pins(8) && pins(3)):
-		return refuse("empty", path, "no image is pinned: a release has values of PCR0, of PCR2, or of both PCR8 and PCR3 that are not zero")
+	// PCR2 alone says nothing of the kernel and init below the application: who
+	// builds an image of their own kernel and the same application has it too.
+	case !pins(0) && !(pins(1) && pins(2)) && !(pins(8) && pins(3)):
+		return refuse("empty", path, "no image is pinned: a release has values of PCR0, of both PCR1 and PCR2, or of both PCR8 and PCR3 that are not zero")
 	}
 	return nil
 }

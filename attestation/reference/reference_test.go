@@ -125,6 +125,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"nothing pinned", "empty", "releases[0]", string(file(`"name": "r"`))},
 		{"only required", "empty", "releases[0]", string(file(`"name": "r", "required": ["PCR0", "PCR1", "PCR2"]`))},
 		{"only PCR1", "empty", "releases[0]", string(file(`"name": "r", "pcrs": {"PCR1": "` + d + `"}`))},
+		{"only PCR2", "empty", "releases[0]", string(file(`"name": "r", "pcrs": {"PCR2": "` + d + `"}`))},
 		{"only PCR8", "empty", "releases[0]", string(file(`"name": "r", "pcrs": {"PCR8": "` + d + `"}`))},
 		{"only PCR3 and PCR4", "empty", "releases[0]", string(file(`"name": "r", "role_arns": ["` + roleARN + `"], "instance_ids": ["` + instanceID + `"]`))},
 		{"PCR8 zero", "empty", "releases[0]", string(file(`"name": "r", "role_arns": ["` + roleARN + `"], "pcrs": {"PCR8": ["` + d + `", "` + zero + `"]}`))},
@@ -188,7 +189,8 @@ func TestPinned(t *testing.T) {
 	d := hexOf("x")
 	for _, release := range []string{
 		`"pcrs": {"PCR0": "` + d + `"}`,
-		`"pcrs": {"PCR2": "` + d + `"}`,
+		`"pcrs": {"PCR1": "` + d + `", "PCR2": "` + d + `"}`,
+		`"pcrs": {"PCR1": "` + d + `"}, "sets": [{"PCR2": "` + d + `"}]`,
 		`"pcrs": {"PCR3": "` + d + `", "PCR8": "` + d + `"}`,
 		`"role_arns": ["` + roleARN + `"], "certificates": ["` + d + `"]`,
 		`"role_arns": ["` + roleARN + `"], "sets": [{"PCR8": "` + d + `"}]`,
