@@ -15,6 +15,10 @@ import (
 // base returns the signature base of a request (RFC 9421 §2.5). params is the
 // value of @signature-params.
 func base(r *http.Request, components []string, params string) ([]byte, error) {
+	// Such a target has no path that @path would be: mailto:x would pass for /.
+	if r.URL.Opaque != "" || r.URL.User != nil {
+		return nil, refuse("component", "the request's target has no authority and path, or has a user")
+	}
 	var b bytes.Buffer
 	for _, name := range components {
 		value, err := component(r, name)

@@ -336,3 +336,37 @@ func FuzzSignatureInput(f *testing.F) {
 		}
 	})
 }
+
+// TestTargetsWithoutPath: a request for / does not pass as one whose target has
+// the same components and more.
+func TestTargetsWithoutPath(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	read := func(target string) *http.Request {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: example.com\r\n\r\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	r := read("/")
+	if err := Sign(r, Input{Components: []string{"@method", "@authority", "@path", "@query"}, Created: 1}, key); err != nil {
+		t.Fatal(err)
+	}
+	signature, err := Parse(r.Header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"/": "", "http://example.com/": "", "mailto:x": "httpsig.component", "http:x": "httpsig.component",
+		"http://root@example.com/": "httpsig.component",
+	} {
+		err := signature.Verify(read(target), key.Public())
+		got := ""
+		if refusal, ok := errors.AsType[*reason.Error](err); ok {
+			got = refusal.Rule()
+		}
+		if got != want {
+			t.Errorf("%s: %v, want %q", target, err, want)
+		}
+	}
+}
