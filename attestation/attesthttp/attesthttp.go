@@ -77,7 +77,9 @@ type Options struct {
 	// one to another service, which passes it on together with the document.
 	Authorities []string
 	// SignatureNonces remembers the nonces of signed requests, for [BindKey].
-	// Nil: a [challenge.Memory] of the default capacity.
+	// Nil: a [challenge.Memory] of the default capacity, right for a single
+	// process only: at replicas that do not share a set, a signed request can
+	// be used once at each that its key has a session with.
 	SignatureNonces challenge.UsedSet
 	// SessionAge is how long a session lasts at most. It ends with the validity
 	// of its release or of its leaf certificate if that is earlier. Zero:
