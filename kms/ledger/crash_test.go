@@ -233,7 +233,7 @@ func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	rounds := 12
 	if os.Getenv("CRETULA_LONG") == "1" {
-		rounds = 200
+		rounds = 50
 	}
 	var said []byte // by all rounds, in whole lines
 	for range rounds {
@@ -270,7 +270,7 @@ func TestPowerCut(t *testing.T) {
 	}
 	cuts := 60
 	if os.Getenv("CRETULA_LONG") == "1" {
-		cuts = trace.Len()
+		cuts = min(trace.Len(), 400)
 	}
 	done := 0
 	for i := range cuts + 1 {
