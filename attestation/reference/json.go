@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/cretula/cretula/reason"
@@ -96,7 +98,12 @@ func decodeObject(dec *json.Decoder, path string, depth int) (any, error) {
 	return object, err
 }
 
+// member is the place of a member. A name that could do something to the terminal
+// which an error is printed on is quoted.
 func member(path, name string) string {
+	if strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		name = strconv.QuoteToASCII(name)
+	}
 	if path == "" {
 		return fmt.Sprintf("%.60s", name)
 	}

@@ -131,6 +131,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"PCR8 zero", "empty", "releases[0]", string(file(`"name": "r", "role_arns": ["` + roleARN + `"], "pcrs": {"PCR8": ["` + d + `", "` + zero + `"]}`))},
 		{"one set pins nothing", "empty", "releases[0].sets[1]", string(file(`"name": "r", "sets": [{"PCR0": "` + d + `"}, {"PCR1": "` + d + `"}]`))},
 		{"nitrotpm without PCR4", "empty", "releases[0]", string(file(pin + `, "kind": "nitrotpm"`))},
+		{"register with a control character", "value", `releases[0].pcrs."\x1b[2J"`, string(file(`"name": "r", "pcrs": {"\u001b[2J": "` + d + `"}`))},
 		{"pcrs empty", "empty", "releases[0].pcrs", string(file(`"name": "r", "pcrs": {}`))},
 		{"pcrs no object", "type", "releases[0].pcrs", string(file(`"name": "r", "pcrs": []`))},
 		{"no values", "empty", "releases[0].pcrs.PCR0", string(file(`"name": "r", "pcrs": {"PCR0": []}`))},
