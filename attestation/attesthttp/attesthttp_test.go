@@ -523,6 +523,27 @@ func TestKeyBehindProxy(t *testing.T) {
 	}
 }
 
+// TestUnsignedBodies: no body is read for who only knows a keyid, and one of
+// unknown length that the signature does not cover is refused.
+func TestUnsignedBodies(t *testing.T) {
+	proxy := &tamper{}
+	s := proxy.serve(t)
+	proxy.w = newWorld(t, attesthttp.BindKey, func(o *attesthttp.Options) {
+		o.Body, o.Authorities = 4, []string{s.Listener.Addr().String()}
+	})
+	c, _ := proxy.w.client(t, func(o *attesthttp.TransportOptions) {
+		o.Key, o.Server, o.TLS = keys(t)["P-256"], s.URL, s.Client().Transport.(*http.Transport).TLSClientConfig
+	})
+	proxy.change = func(r *http.Request) { r.Header.Set("Signature", "sig1=:AAAA:") }
+	answer, err := c.Post(s.URL, "", strings.NewReader("12345"))
+	wantRefusal(t, answer, err, 401, "httpsig.signature")
+	proxy.change = func(r *http.Request) {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("1234")), -1
+	}
+	answer, err = c.Get(s.URL)
+	wantRefusal(t, answer, err, 401, attesthttp.RuleCovered)
+}
+
 // TestKeyAtAnotherService: an enclave uses another service, which has the same
 // challenges, and passes what it gets on to this one, byte for byte.
 func TestKeyAtAnotherService(t *testing.T) {

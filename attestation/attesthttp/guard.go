@@ -223,20 +223,24 @@ func (g *Guard) admitSigned(w http.ResponseWriter, r *http.Request) (*session, e
 	if n := len(signature.Nonce); n < minNonce || n > maxNonce {
 		return nil, refuse(RuleNonce, "the signature's nonce has %d characters: want %d to %d", n, minNonce, maxNonce)
 	}
+	if err := checkCovered(&signature.Input, r.ContentLength > 0); err != nil {
+		return nil, err
+	}
+	// Before the body: it takes memory, and a keyid is no secret.
+	if err := signature.Verify(r, s.key); err != nil {
+		return nil, err
+	}
 	body, err := readBody(w, r, g.o.Body)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkCovered(&signature.Input, len(body) > 0); err != nil {
+	if err := checkCovered(&signature.Input, len(body) > 0); err != nil { // of a body of unknown length
 		return nil, err
 	}
 	if len(body) > 0 || slices.Contains(signature.Components, "content-digest") {
 		if err := httpsig.CheckContentDigest(r.Header, body); err != nil {
 			return nil, err
 		}
-	}
-	if err := signature.Verify(r, s.key); err != nil {
-		return nil, err
 	}
 	key := challenge.KeyOf(append(append([]byte("signature\x00"), id...), signature.Nonce...))
 	if first, err := g.o.SignatureNonces.Use(r.Context(), key, until); err != nil {
