@@ -52,6 +52,11 @@ type Verdict struct {
 	RevocationChecked int `json:"revocation_checked"`
 	// Level is "strict" or "lenient".
 	Level string `json:"level"`
+	// CheckedAt is the time of the check, nil if it was to be the document's own
+	// and that could not be read. Clock says where it came from: "now", "given"
+	// or "document". With "document" nothing is known of the freshness.
+	CheckedAt *time.Time `json:"checked_at"`
+	Clock     string     `json:"clock"`
 	// Information is what is allowed in the document and was not used. It is
 	// never nil.
 	Information []Information `json:"information"`
@@ -99,8 +104,23 @@ func (v *Verifier) Report(document []byte, e Expectation) *Verdict {
 	}
 	verdict.RevocationChecked = c.checkedRevocations()
 	verdict.Level = e.level().String()
+	verdict.Clock = e.clock()
+	if !c.at.IsZero() {
+		verdict.CheckedAt = ref(c.at.UTC())
+	}
 	verdict.Information = append([]Information{}, c.f.info...)
 	return verdict
+}
+
+// clock says where the time of the check comes from.
+func (e *Expectation) clock() string {
+	switch {
+	case e.AllowDocumentTime:
+		return "document"
+	case !e.Time.IsZero():
+		return "given"
+	}
+	return "now"
 }
 
 // Summarize describes a certificate. It says nothing about its being genuine.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -292,6 +293,7 @@ func TestVerdictJSON(t *testing.T) {
 		"module_id": `"i-0123456789abcdef0-enc0199aabbccddeeff"`, "timestamp": `"2026-11-20T14:00:07Z"`,
 		"pcrs": "", "public_key": `"6b6579"`, "user_data": `""`, "nonce": `"6e6f6e6365"`, "chain": "",
 		"revocation_checked": "0", "level": `"strict"`, "information": "[]",
+		"checked_at": stampJSON(forgeExpectation().Time), "clock": `"given"`,
 	} {
 		got, there := members[name]
 		if !there || want != "" && string(got) != want {
@@ -305,8 +307,8 @@ func TestVerdictJSON(t *testing.T) {
 	for _, bad := range [][]byte{nil, []byte("text"), document[:2000]} {
 		var rejected map[string]any
 		data, _ := json.Marshal(v.Report(bad, forgeExpectation()))
-		if err := json.Unmarshal(data, &rejected); err != nil || len(rejected) != 18 {
-			t.Errorf("%d members for a rejection, want 18: %v", len(rejected), err)
+		if err := json.Unmarshal(data, &rejected); err != nil || len(rejected) != 20 {
+			t.Errorf("%d members for a rejection, want 20: %v", len(rejected), err)
 		}
 		if rejected["trust"] != nil || rejected["verdict"] != "rejected" || rejected["reason"] != "malformed" || rejected["emulated"] != true {
 			t.Errorf("rejection: %s", data)
@@ -317,6 +319,37 @@ func TestVerdictJSON(t *testing.T) {
 	e.Time = forgeTime.Add(time.Hour)
 	if stale := v.Report(document, e); stale.Trust == nil || *stale.Trust != "custom" || stale.Reason == nil || *stale.Reason != reason.Stale {
 		t.Errorf("stale: %+v", stale)
+	}
+}
+
+func stampJSON(at time.Time) string { return strconv.Quote(at.UTC().Format(time.RFC3339Nano)) }
+
+// A verdict says at what time it holds, and where that time came from.
+func TestVerdictSaysWhen(t *testing.T) {
+	document, v := issued(t)
+	for _, test := range []struct {
+		change func(*attestation.Expectation)
+		clock  string
+		at     time.Time
+	}{
+		{func(*attestation.Expectation) {}, "given", forgeExpectation().Time},
+		{func(e *attestation.Expectation) { e.Time, e.AllowDocumentTime = time.Time{}, true }, "document", forgeTime},
+	} {
+		e := forgeExpectation()
+		test.change(&e)
+		got := v.Report(document, e)
+		if !got.Verified() || got.Clock != test.clock || got.CheckedAt == nil || !got.CheckedAt.Equal(test.at) {
+			t.Errorf("%s: %s at %v, want %v (%v)", test.clock, got.Clock, got.CheckedAt, test.at, got.Problems)
+		}
+	}
+	e := forgeExpectation()
+	e.Time, e.AllowDocumentTime = time.Time{}, true
+	if got := v.Report(document[:100], e); got.CheckedAt != nil || got.Clock != "document" {
+		t.Errorf("a document that cannot be read: %s at %v", got.Clock, got.CheckedAt)
+	}
+	e.AllowDocumentTime = false
+	if got := v.Report(document, e); got.Clock != "now" || got.CheckedAt == nil || !got.CheckedAt.Equal(forgeTime) {
+		t.Errorf("now: %s at %v", got.Clock, got.CheckedAt)
 	}
 }
 
