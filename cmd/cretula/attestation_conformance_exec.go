@@ -135,10 +135,13 @@ func namedReason(output string) string {
 	return ""
 }
 
-// A limitedBuffer keeps the beginning of what is written to it.
-type limitedBuffer struct{ bytes.Buffer }
+// A limitedBuffer keeps the beginning of what is written to it. The buffer is not
+// embedded: io.Copy would use its ReadFrom, which has no limit.
+type limitedBuffer struct{ kept bytes.Buffer }
+
+func (b *limitedBuffer) String() string { return b.kept.String() }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	b.Buffer.Write(p[:min(len(p), maxVerifierOutput-b.Len())])
+	b.kept.Write(p[:min(len(p), maxVerifierOutput-b.kept.Len())])
 	return len(p), nil
 }

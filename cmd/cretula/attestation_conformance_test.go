@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -37,8 +38,12 @@ func TestLimitedBuffer(t *testing.T) {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
 	}
-	if b.Len() != maxVerifierOutput {
-		t.Errorf("%d bytes are kept, want %d", b.Len(), maxVerifierOutput)
+	// As os/exec does it.
+	if n, err := io.Copy(&b, io.LimitReader(strings.NewReader(strings.Repeat("y", 9000)), 9000)); n != 9000 || err != nil {
+		t.Fatalf("%d bytes copied, %v", n, err)
+	}
+	if got := len(b.String()); got != maxVerifierOutput {
+		t.Errorf("%d bytes are kept, want %d", got, maxVerifierOutput)
 	}
 }
 
