@@ -25,7 +25,7 @@ func (s *Server) record(ctx context.Context, event *Event) error {
 	err := s.audit.Append(ctx, event)
 	if errors.Is(err, audit.ErrEvent) {
 		small := *event
-		small.Decision, small.RequestParameters = nil, nil
+		small.Decision, small.OtherDecisions, small.RequestParameters = nil, nil, nil
 		small.Cause = clip("the event was too large for its trace; " + event.Cause)
 		err = s.audit.Append(ctx, &small)
 	}

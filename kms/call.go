@@ -21,22 +21,39 @@ type call struct {
 	op     *kmsapi.Operation
 	now    time.Time
 	event  *Event
+	// in is the input shape, common what it has in common with others.
+	in     any
+	common kmsapi.Common
+	// recipient is the verified Recipient, nil if the request has none.
+	recipient *recipient
+	// alias is the alias by which the request named its key, or "".
+	alias string
 	// recorded says that the event is durable already: see change.
 	recorded bool
 }
 
-// run is what every operation goes through. do does the steps from resolving the
-// key to sealing; the result of do is returned only when its audit event is
-// durable. The error is always a [*kmsapi.Error].
-func run[I, O any](ctx context.Context, s *Server, caller *Caller, name string, in *I, do func(*call, *I) (*O, error)) (*O, error) {
-	c, err := s.begin(ctx, caller, name)
+// maxAttempts bounds how often a request is decided anew because what it was
+// decided by had changed before its own change could be made.
+const maxAttempts = 16
+
+// errChanged: between the decision and the change something that the decision
+// rests on was changed, perhaps to take the caller's right away. The new state
+// must decide.
+var errChanged = errors.New("kms: what was decided by has changed meanwhile")
+
+// run is what every operation goes through. Its result is returned only when the
+// audit event is durable. The error is always a [*kmsapi.Error].
+func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, in any) (any, error) {
+	c, err := s.begin(ctx, caller, op)
 	if err != nil {
 		return nil, err
 	}
 	defer c.recordPanic()
-	var out *O
-	if err = kmsapi.Validate(in); err == nil {
-		out, err = do(c, in)
+	c.in, c.common = in, kmsapi.CommonOf(in)
+	c.event.RequestParameters = kmsapi.Parameters(in)
+	var out any
+	if err = c.validate(); err == nil {
+		out, err = c.operate()
 	}
 	if err := c.finish(err); err != nil {
 		return nil, err
@@ -44,27 +61,60 @@ func run[I, O any](ctx context.Context, s *Server, caller *Caller, name string, 
 	return out, nil
 }
 
-func (s *Server) begin(ctx context.Context, caller *Caller, name string) (*call, error) {
+// operate runs the operation until what it was decided by stays as it is.
+func (c *call) operate() (out any, err error) {
+	for range maxAttempts {
+		out, err = handlers[c.op.Name](c)
+		if !errors.Is(err, errChanged) {
+			return out, err
+		}
+		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias = nil, nil, nil, ""
+	}
+	return nil, kmsapi.Internal(err)
+}
+
+// maxContextBytes bounds an encryption context, names and values together.
+const maxContextBytes = 8192
+
+// validate checks what the shape alone says.
+func (c *call) validate() error {
+	if err := kmsapi.Validate(c.in); err != nil {
+		return err
+	}
+	return checkContextSize(c.common.EncryptionContext)
+}
+
+func checkContextSize(context map[string]string) error {
+	total := 0
+	for name, value := range context {
+		total += len(name) + len(value)
+	}
+	if total > maxContextBytes {
+		return kmsapi.Errorf(kmsapi.Validation, "The encryption context is larger than %d bytes.", maxContextBytes)
+	}
+	return nil
+}
+
+func (s *Server) begin(ctx context.Context, caller *Caller, op *kmsapi.Operation) (*call, error) {
 	id, err := randomHex(s.random, decisionSize)
 	if err != nil {
 		return nil, kmsapi.Internal(err)
 	}
 	now := s.now()
 	principal := &caller.Principal
-	op, source := kmsapi.Lookup(name), sourceKMS
-	if op == nil {
+	source := sourceKMS
+	if op == explainOperation {
 		source = sourceOwn
 	}
 	return &call{
 		ctx: ctx, server: s, caller: caller, op: op, now: now,
 		event: &Event{
-			Schema: EventSchema, EventTime: now.UTC(), EventName: name, EventSource: source,
+			Schema: EventSchema, EventTime: now.UTC(), EventName: op.Name, EventSource: source,
 			Region: caller.Region, SourceIP: caller.SourceIP, UserAgent: clip(caller.UserAgent),
 			UserIdentity: UserIdentity{
 				Type: identityTypes[principal.Type], ARN: principal.ARN(), AccountID: principal.Account, AccessKeyID: caller.AccessKeyID,
 			},
 			RequestID: caller.RequestID, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
-			RequestParameters: map[string]any{},
 		},
 	}, nil
 }
@@ -128,8 +178,21 @@ func (c *call) classify(err error) *kmsapi.Error {
 	return kmsapi.Internal(err)
 }
 
-// parameter notes a member of the request that may be seen.
-func (c *call) parameter(name string, value any) { c.event.RequestParameters[name] = value }
+// parameter notes what the input shape does not show by itself.
+func (c *call) parameter(name string, value any) {
+	if c.event.RequestParameters == nil {
+		c.event.RequestParameters = map[string]any{}
+	}
+	c.event.RequestParameters[name] = value
+}
+
+// dryRun ends a request that asks only whether it would succeed.
+func (c *call) dryRun() error {
+	if c.common.DryRun != nil && *c.common.DryRun {
+		return kmsapi.Errorf(kmsapi.DryRunOperation, "The request would have succeeded, but the DryRun option is set.")
+	}
+	return nil
+}
 
 // IsTampered tells whether an error says that a row of the store is not what this
 // service wrote. Its message names the row.

@@ -24,6 +24,8 @@ type Principal struct {
 	Account string        `json:"account"`
 	// Policies are the identity policies, JSON texts.
 	Policies []string `json:"policies"`
+	// Boundary is the permissions boundary, a JSON text; empty if there is none.
+	Boundary string `json:"boundary,omitempty"`
 }
 
 // IdentityARN returns the ARN of the user or role itself, which key policies

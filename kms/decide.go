@@ -21,25 +21,20 @@ import (
 // have allowed them. It is the one of package attestation.
 const ruleDebug = "expect.debug"
 
-// A usage is what a request says beyond its action and key; condition keys are
-// made of it.
-type usage struct {
-	recipient *recipient
-	// cryptographic says that the operation has an encryption context and an
-	// algorithm.
-	cryptographic bool
-	context       map[string]string
-	algorithm     *string
-	create        *kmsapi.CreateKeyInput
-	bypass        *bool
-}
-
 // decide asks the policies whether the caller may do the operation: on the key,
 // or on no key if k is nil. The decision with its trace goes into the event.
-func (c *call) decide(k *key, use usage) error {
-	in, err := c.request(k, use)
+func (c *call) decide(k *key) error {
+	in, err := c.request(k)
 	if err != nil {
 		return err
+	}
+	return c.judge(in)
+}
+
+// judge makes a decision. One that allowed before goes to the others of the event.
+func (c *call) judge(in policy.Input) error {
+	if c.event.Decision != nil {
+		c.event.OtherDecisions = append(c.event.OtherDecisions, *c.event.Decision)
 	}
 	decision := policy.Evaluate(in)
 	c.event.Decision = &decision
@@ -47,36 +42,33 @@ func (c *call) decide(k *key, use usage) error {
 		c.event.Outcome = Denied
 		return kmsapi.Errorf(kmsapi.AccessDenied, "%s", decision.Message())
 	}
-	return c.refuseDebug(use.recipient, in.Request.Resource)
+	return c.refuseDebug(in.Request)
 }
 
 // refuseDebug denies what policies allow if the document is of an enclave in
 // debug mode: its operator can read its memory, and its registers are zero for
 // every image.
-func (c *call) refuseDebug(r *recipient, resource string) error {
-	if r == nil || !r.document.Debug || c.server.allowDebug {
+func (c *call) refuseDebug(r policy.Request) error {
+	if c.recipient == nil || !c.recipient.document.Debug || c.server.allowDebug {
 		return nil
 	}
 	c.event.Outcome = Denied
 	c.event.Problems = []reason.Problem{{Rule: ruleDebug, Reason: reason.Mismatch, Message: "policies allow the request, " +
 		"but the document is of an enclave in debug mode, which this server refuses: PCR0, PCR1 and PCR2 are zero there, whatever the image"}}
 	return kmsapi.Errorf(kmsapi.AccessDenied, "User: %s is not authorized to perform: %s on resource: %s because the attestation document is of an enclave in debug mode",
-		c.caller.Principal.ARN(), c.op.Action(), resource)
+		c.caller.Principal.ARN(), r.Action, r.Resource)
 }
 
-// request puts together what the policies decide by.
-func (c *call) request(k *key, use usage) (policy.Input, error) {
+// request puts together what the policies decide by: for the operation of the
+// call on the key, or on no key if k is nil.
+func (c *call) request(k *key) (policy.Input, error) {
 	p := &c.caller.Principal
 	in := policy.Input{Request: policy.Request{
 		Principal: policyPrincipal(p), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
-		Context: c.conditions(k, use),
+		Context: c.conditions(k), EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient(),
 	}}
-	for i, text := range p.Policies {
-		parsed, err := c.server.policies.parse(text, policy.KindIdentity)
-		if err != nil {
-			return policy.Input{}, fmt.Errorf("kms: identity policy %d of %s: %w", i+1, p.IdentityARN(), err)
-		}
-		in.Identity = append(in.Identity, policy.Named{Name: "identity-policy-" + strconv.Itoa(i+1), Policy: parsed})
+	if err := c.identityPolicies(&in); err != nil {
+		return policy.Input{}, err
 	}
 	if k == nil {
 		in.NoKey = true
@@ -86,8 +78,35 @@ func (c *call) request(k *key, use usage) (policy.Input, error) {
 	if err != nil {
 		return policy.Input{}, fmt.Errorf("kms: policy of key %s: %w", k.ARN(), err)
 	}
-	in.KeyPolicy, in.Request.Resource, in.Request.ResourceAccount = parsed, k.ARN(), k.Account
+	in.KeyPolicy, in.Request.Resource, in.Request.ResourceAccount, in.Grants = parsed, k.ARN(), k.Account, k.grants
 	return in, nil
+}
+
+// identityPolicies adds the policies of the caller.
+func (c *call) identityPolicies(in *policy.Input) error {
+	p := &c.caller.Principal
+	named := func(name, text string) (policy.Named, error) {
+		parsed, err := c.server.policies.parse(text, policy.KindIdentity)
+		if err != nil {
+			return policy.Named{}, fmt.Errorf("kms: %s of %s: %w", name, p.IdentityARN(), err)
+		}
+		return policy.Named{Name: name, Policy: parsed}, nil
+	}
+	for i, text := range p.Policies {
+		n, err := named("identity-policy-"+strconv.Itoa(i+1), text)
+		if err != nil {
+			return err
+		}
+		in.Identity = append(in.Identity, n)
+	}
+	if p.Boundary != "" {
+		n, err := named("permissions-boundary", p.Boundary)
+		if err != nil {
+			return err
+		}
+		in.Boundary = &n
+	}
+	return nil
 }
 
 func policyPrincipal(p *Principal) policy.Principal {
@@ -100,36 +119,61 @@ func policyPrincipal(p *Principal) policy.Principal {
 
 // conditions returns the condition keys of the request, in lower case, with the
 // values that the Service Authorization Reference gives them.
-func (c *call) conditions(k *key, use usage) policy.Context {
+func (c *call) conditions(k *key) policy.Context {
 	m := make(policy.Context, 64)
 	c.globalConditions(m)
 	if c.op.Name != "GenerateRandom" { // which has no kms:CallerAccount
 		m["kms:calleraccount"] = policy.Values{c.caller.Principal.Account}
 	}
 	if k != nil {
-		m["aws:resourceaccount"] = policy.Values{k.Account}
-		m["kms:keyspec"] = policy.Values{k.Spec}
-		m["kms:keyusage"] = policy.Values{k.Usage}
-		m["kms:keyorigin"] = policy.Values{k.Origin}
-		m["kms:multiregion"] = policy.Values{"false"}
+		resourceConditions(m, &k.keyRecord)
 	}
-	if in := use.create; in != nil {
-		m["kms:keyspec"] = policy.Values{valueOr(in.KeySpec, valueOr(in.CustomerMasterKeySpec, kmsapi.SymmetricDefault))}
-		m["kms:keyusage"] = policy.Values{valueOr(in.KeyUsage, kmsapi.EncryptDecrypt)}
-		m["kms:keyorigin"] = policy.Values{valueOr(in.Origin, kmsapi.OriginAWSKMS)}
-		m["kms:multiregion"] = policy.Values{strconv.FormatBool(valueOr(in.MultiRegion, false))}
+	c.op.EachCondition(c.in, func(key string, values ...string) { m[key] = values })
+	tagConditions(m, c.in)
+	if c.alias != "" {
+		m["kms:requestalias"] = policy.Values{c.alias}
 	}
-	if use.bypass != nil {
-		m["kms:bypasspolicylockoutsafetycheck"] = policy.Values{strconv.FormatBool(*use.bypass)}
-	}
-	if use.cryptographic {
-		m["kms:encryptionalgorithm"] = policy.Values{valueOr(use.algorithm, kmsapi.SymmetricDefault)}
-		contextConditions(m, use.context)
-	}
-	if use.recipient != nil {
-		attestationConditions(m, use.recipient.document)
+	contextConditions(m, c.common.EncryptionContext)
+	if c.recipient != nil {
+		attestationConditions(m, c.recipient.document)
 	}
 	return m
+}
+
+// resourceConditions adds the keys that describe a key.
+func resourceConditions(m policy.Context, k *keyRecord) {
+	m["aws:resourceaccount"] = policy.Values{k.Account}
+	m["kms:keyspec"] = policy.Values{k.Spec}
+	m["kms:keyusage"] = policy.Values{k.Usage}
+	m["kms:keyorigin"] = policy.Values{k.Origin}
+	m["kms:multiregion"] = policy.Values{strconv.FormatBool(k.multiRegion())}
+	if len(k.Aliases) > 0 {
+		m["kms:resourcealiases"] = k.Aliases
+	}
+	for _, tag := range k.Tags {
+		m.Add("aws:resourcetag/"+tag.Key, tag.Value)
+	}
+}
+
+// tagConditions adds the keys that describe the tags of a request.
+func tagConditions(m policy.Context, in any) {
+	var tags []kmsapi.Tag
+	switch in := in.(type) {
+	case *kmsapi.CreateKeyInput:
+		tags = in.Tags
+	case *kmsapi.TagResourceInput:
+		tags = in.Tags
+	case *kmsapi.ReplicateKeyInput:
+		tags = in.Tags
+	case *kmsapi.UntagResourceInput:
+		if len(in.TagKeys) > 0 {
+			m["aws:tagkeys"] = in.TagKeys
+		}
+	}
+	for _, tag := range tags {
+		m.Add("aws:requesttag/"+*tag.TagKey, *tag.TagValue)
+		m.Add("aws:tagkeys", *tag.TagKey)
+	}
 }
 
 func (c *call) globalConditions(m policy.Context) {

@@ -59,6 +59,9 @@ type Event struct {
 	Resources         []EventResource  `json:"resources,omitempty"`
 	Additional        *AdditionalData  `json:"additionalEventData,omitempty"`
 	Decision          *policy.Decision `json:"policyDecision,omitempty"`
+	// OtherDecisions are those that allowed before Decision was made, of
+	// operations on two keys or on a key and an alias.
+	OtherDecisions []policy.Decision `json:"otherPolicyDecisions,omitempty"`
 	Problems          []reason.Problem `json:"problems,omitempty"`
 }
 

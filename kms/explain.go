@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -52,51 +53,56 @@ func ParseEvent(entry audit.Entry) (*Event, error) {
 	return event, nil
 }
 
-// CallExplain is [Server.Call] for the one operation that is not of AWS's service:
-// the body is an [ExplainInput], the answer an [Event].
-func (s *Server) CallExplain(ctx context.Context, caller *Caller, body []byte) ([]byte, error) {
-	return encode(explainHandler(s, ctx, caller, body))
+// explainOperation is the one operation that is not of AWS's service. Policies
+// decide about it as about GetKeyPolicy.
+var explainOperation = &kmsapi.Operation{
+	Name: "ExplainDecision", Input: reflect.TypeFor[ExplainInput](), Output: reflect.TypeFor[Event](),
 }
 
-var explainHandler = bind("ExplainDecision", (*Server).ExplainTo)
+// CallExplain is [Server.Call] for ExplainDecision: the body is an [ExplainInput],
+// the answer an [Event].
+//
+// It goes to a caller who may call GetKeyPolicy on the key that the event is
+// about; where it is about none, to one of the same account whose identity
+// policies allow GetKeyPolicy on every key. All others get the same
+// AccessDeniedException, whether or not the decision exists. Identity policies of
+// another account are left out. Being asked is an event of its own.
+func (s *Server) CallExplain(ctx context.Context, caller *Caller, body []byte) ([]byte, error) {
+	return s.callOperation(ctx, caller, explainOperation, body)
+}
 
-// ExplainTo returns the event of a decision to a caller who may call GetKeyPolicy
-// on the key that it is about; where it is about none, to one of the same account
-// whose identity policies allow GetKeyPolicy on every key. All others get the
-// same AccessDeniedException, whether or not the decision exists. Identity policies
-// of another account are left out. Being asked is an event of its own.
-func (s *Server) ExplainTo(ctx context.Context, caller *Caller, in *ExplainInput) (*Event, error) {
-	return run(ctx, s, caller, "ExplainDecision", in, func(c *call, in *ExplainInput) (*Event, error) {
-		c.op = kmsapi.Lookup("GetKeyPolicy")
-		c.parameter("decisionId", *in.DecisionId)
-		event, err := s.Explain(ctx, *in.DecisionId)
-		if errors.Is(err, ErrNoDecision) {
-			c.event.Outcome = Denied
-			return nil, errExplain()
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := c.mayExplain(event); err != nil {
-			return nil, err
-		}
-		if event.UserIdentity.AccountID != caller.Principal.Account {
-			event.hideIdentityPolicies()
-		}
-		return event, nil
-	})
+func (c *call) explain(in *ExplainInput) (*Event, error) {
+	event, err := c.server.Explain(c.ctx, *in.DecisionId)
+	if errors.Is(err, ErrNoDecision) {
+		c.event.Outcome = Denied
+		return nil, errExplain()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.mayExplain(event); err != nil {
+		return nil, err
+	}
+	if event.UserIdentity.AccountID != c.caller.Principal.Account {
+		event.hideIdentityPolicies()
+	}
+	return event, nil
 }
 
 // hideIdentityPolicies takes out of the decision what only the account of the
 // request's caller may see.
 func (e *Event) hideIdentityPolicies() {
-	d := e.Decision
-	if d == nil {
-		return
+	own := policy.KindKey.String()
+	hide := func(d *policy.Decision) {
+		d.By = slices.DeleteFunc(d.By, func(s policy.StatementRef) bool { return s.Kind != own })
+		d.Trace.Policies = slices.DeleteFunc(d.Trace.Policies, func(p policy.PolicyTrace) bool { return p.Kind != own })
 	}
-	identity := policy.KindIdentity.String()
-	d.By = slices.DeleteFunc(d.By, func(s policy.StatementRef) bool { return s.Kind == identity })
-	d.Trace.Policies = slices.DeleteFunc(d.Trace.Policies, func(p policy.PolicyTrace) bool { return p.Kind == identity })
+	if e.Decision != nil {
+		hide(e.Decision)
+	}
+	for i := range e.OtherDecisions {
+		hide(&e.OtherDecisions[i])
+	}
 }
 
 func (c *call) mayExplain(event *Event) error {
@@ -122,7 +128,9 @@ func (c *call) mayExplain(event *Event) error {
 	if k == nil && event.UserIdentity.AccountID != c.caller.Principal.Account {
 		return errExplain()
 	}
-	in, err := c.request(k, usage{})
+	asked := *c
+	asked.op, asked.in = kmsapi.Lookup("GetKeyPolicy"), new(kmsapi.GetKeyPolicyInput)
+	in, err := asked.request(k)
 	if err != nil {
 		return err
 	}
@@ -142,5 +150,5 @@ func parseARN(arn string) (keyName, bool) {
 		return keyName{}, false
 	}
 	id, ok := strings.CutPrefix(part[5], "key/")
-	return keyName{part[4], part[3], id}, ok
+	return keyName{account: part[4], region: part[3], id: id}, ok
 }

@@ -3,52 +3,49 @@
 package kms
 
 import (
-	"context"
-	"encoding/base64"
-	"errors"
-	"strings"
-
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
 )
 
-// CreateKey makes a symmetric key in the caller's account and region.
-func (s *Server) CreateKey(ctx context.Context, caller *Caller, in *kmsapi.CreateKeyInput) (*kmsapi.CreateKeyOutput, error) {
-	return run(ctx, s, caller, "CreateKey", in, (*call).createKey)
-}
-
+// createKey makes a key in the caller's account and region.
 func (c *call) createKey(in *kmsapi.CreateKeyInput) (*kmsapi.CreateKeyOutput, error) {
 	spec, err := keySpec(in)
 	if err != nil {
 		return nil, err
 	}
-	bypass := in.BypassPolicyLockoutSafetyCheck != nil && *in.BypassPolicyLockoutSafetyCheck
-	c.parameter("keySpec", spec)
-	c.parameter("keyUsage", valueOr(in.KeyUsage, kmsapi.EncryptDecrypt))
-	c.parameter("origin", valueOr(in.Origin, kmsapi.OriginAWSKMS))
-	c.parameter("bypassPolicyLockoutSafetyCheck", bypass)
-	if in.Policy != nil {
-		c.parameter("policy", clip(*in.Policy))
-	}
-	if err := notBuilt(in, spec); err != nil {
+	if err := notMade(in, spec); err != nil {
 		return nil, err
 	}
-	if err := c.decide(nil, usage{create: in, bypass: &bypass}); err != nil {
+	if err := c.decide(nil); err != nil {
 		return nil, err
 	}
-	policy := defaultPolicy(c.caller.Principal.Account)
-	if in.Policy != nil {
-		policy = *in.Policy
-	}
-	k, err := c.server.newKey(c.caller, valueOr(in.Description, ""), policy, c.now)
+	id, err := newUUID(c.server.random)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkPolicy(k, policy, bypass); err != nil {
+	account := c.caller.Principal.Account
+	k := &key{
+		keyRecord: keyRecord{
+			ID: id, Account: account, Region: c.caller.Region, Created: c.now.UTC(), Description: valueOr(in.Description, ""),
+			Spec: spec, Usage: valueOr(in.KeyUsage, kmsapi.EncryptDecrypt), Origin: valueOr(in.Origin, kmsapi.OriginAWSKMS),
+			State: kmsapi.StateEnabled,
+		},
+		policy: valueOr(in.Policy, defaultPolicy(account)),
+	}
+	if err := c.checkPolicy(k, k.policy, valueOr(in.BypassPolicyLockoutSafetyCheck, false)); err != nil {
 		return nil, err
 	}
-	c.noteKey(keyName{k.Account, k.Region, k.ID})
-	if err := c.storeKey(k); err != nil {
+	secret, err := c.server.randomBytes(materialSize)
+	if err != nil {
+		return nil, err
+	}
+	material, err := c.server.newMaterial(secret)
+	if err != nil {
+		return nil, err
+	}
+	k.Material = material.id
+	c.noteKey(k.name())
+	if err := c.storeKey(k, &material); err != nil {
 		return nil, err
 	}
 	return &kmsapi.CreateKeyOutput{KeyMetadata: k.metadata()}, nil
@@ -74,8 +71,8 @@ func keySpec(in *kmsapi.CreateKeyInput) (string, error) {
 	return spec, nil
 }
 
-// notBuilt refuses honestly what AWS KMS can make and this service cannot.
-func notBuilt(in *kmsapi.CreateKeyInput, spec string) error {
+// notMade refuses honestly what AWS KMS can make and this service cannot.
+func notMade(in *kmsapi.CreateKeyInput, spec string) error {
 	what := ""
 	switch {
 	case spec != kmsapi.SymmetricDefault:
@@ -94,91 +91,32 @@ func notBuilt(in *kmsapi.CreateKeyInput, spec string) error {
 	return unsupported(what)
 }
 
-// unsupported is the answer to what AWS KMS has and this service has not.
-func unsupported(what string) *kmsapi.Error {
-	return kmsapi.Errorf(kmsapi.UnsupportedOperation, "This key service does not have %s yet.", what)
+// describeKey tells about a key.
+func (c *call) describeKey(k *key, _ *kmsapi.DescribeKeyInput) (*kmsapi.DescribeKeyOutput, error) {
+	return &kmsapi.DescribeKeyOutput{KeyMetadata: k.metadata()}, nil
 }
 
-// DescribeKey tells about a key.
-func (s *Server) DescribeKey(ctx context.Context, caller *Caller, in *kmsapi.DescribeKeyInput) (*kmsapi.DescribeKeyOutput, error) {
-	return run(ctx, s, caller, "DescribeKey", in, func(c *call, in *kmsapi.DescribeKeyInput) (*kmsapi.DescribeKeyOutput, error) {
-		c.parameter("keyId", clip(*in.KeyId))
-		if err := noGrantTokens(in.GrantTokens); err != nil {
-			return nil, err
-		}
-		k, err := c.resolve(*in.KeyId)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.decide(k, usage{}); err != nil {
-			return nil, err
-		}
-		return &kmsapi.DescribeKeyOutput{KeyMetadata: k.metadata()}, nil
-	})
+// getKeyPolicy returns the policy of a key as it was given.
+func (c *call) getKeyPolicy(k *key, in *kmsapi.GetKeyPolicyInput) (*kmsapi.GetKeyPolicyOutput, error) {
+	if valueOr(in.PolicyName, kmsapi.DefaultPolicy) != kmsapi.DefaultPolicy {
+		return nil, kmsapi.Errorf(kmsapi.NotFound, "No such policy exists")
+	}
+	return &kmsapi.GetKeyPolicyOutput{Policy: k.policy, PolicyName: kmsapi.DefaultPolicy}, nil
 }
 
-// GetKeyPolicy returns the policy of a key as it was given.
-func (s *Server) GetKeyPolicy(ctx context.Context, caller *Caller, in *kmsapi.GetKeyPolicyInput) (*kmsapi.GetKeyPolicyOutput, error) {
-	return run(ctx, s, caller, "GetKeyPolicy", in, func(c *call, in *kmsapi.GetKeyPolicyInput) (*kmsapi.GetKeyPolicyOutput, error) {
-		c.parameter("keyId", clip(*in.KeyId))
-		k, err := c.resolve(*in.KeyId)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.decide(k, usage{}); err != nil {
-			return nil, err
-		}
-		if valueOr(in.PolicyName, kmsapi.DefaultPolicy) != kmsapi.DefaultPolicy {
-			return nil, kmsapi.Errorf(kmsapi.NotFound, "No such policy exists")
-		}
-		return &kmsapi.GetKeyPolicyOutput{Policy: k.policy, PolicyName: kmsapi.DefaultPolicy}, nil
-	})
-}
-
-// PutKeyPolicy replaces the policy of a key.
-func (s *Server) PutKeyPolicy(ctx context.Context, caller *Caller, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
-	return run(ctx, s, caller, "PutKeyPolicy", in, func(c *call, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
-		for {
-			out, err := c.putKeyPolicy(in)
-			if !errors.Is(err, errPolicyChanged) {
-				return out, err
-			}
-			c.event.Resources = nil
-		}
-	})
-}
-
-// errPolicyChanged: between the decision and the change the policy that decided
-// was replaced, perhaps to take the caller's right away. The new one must decide.
-var errPolicyChanged = errors.New("kms: the key policy has changed meanwhile")
-
-func (c *call) putKeyPolicy(in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
-	bypass := in.BypassPolicyLockoutSafetyCheck != nil && *in.BypassPolicyLockoutSafetyCheck
-	c.parameter("keyId", clip(*in.KeyId))
-	c.parameter("policy", clip(*in.Policy))
-	c.parameter("bypassPolicyLockoutSafetyCheck", bypass)
+// putKeyPolicy replaces the policy of a key.
+func (c *call) putKeyPolicy(k *key, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyOutput, error) {
 	if valueOr(in.PolicyName, kmsapi.DefaultPolicy) != kmsapi.DefaultPolicy {
 		return nil, kmsapi.Errorf(kmsapi.Validation, "The only valid policy name is %s.", kmsapi.DefaultPolicy)
 	}
-	k, err := c.resolve(*in.KeyId)
-	if err != nil {
+	if err := c.checkPolicy(k, *in.Policy, valueOr(in.BypassPolicyLockoutSafetyCheck, false)); err != nil {
 		return nil, err
 	}
-	if err := c.decide(k, usage{bypass: &bypass}); err != nil {
-		return nil, err
-	}
-	if err := c.checkPolicy(k, *in.Policy, bypass); err != nil {
-		return nil, err
-	}
-	err = c.change(func(tx *ledger.Tx) error {
-		current, _, err := tx.Get(tablePolicy, k.rowID())
-		if err != nil {
+	err := c.change(func(tx *ledger.Tx) error {
+		if err := unchanged(tx, k); err != nil {
 			return err
 		}
-		if string(current) != k.policy {
-			return errPolicyChanged
-		}
-		_, err = tx.Put(tablePolicy, k.rowID(), []byte(*in.Policy))
+		_, err := tx.Put(tablePolicy, k.rowID(), []byte(*in.Policy))
 		return err
 	})
 	if err != nil {
@@ -187,67 +125,25 @@ func (c *call) putKeyPolicy(in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKeyPolicyO
 	return &kmsapi.PutKeyPolicyOutput{}, nil
 }
 
-// defaultListLimit is how many keys ListKeys returns if it is not told.
-const defaultListLimit = 100
+// defaultKeyLimit is how many keys ListKeys returns if it is not told.
+const defaultKeyLimit = 100
 
-// ListKeys lists the keys of the caller's account and region, page by page.
-func (s *Server) ListKeys(ctx context.Context, caller *Caller, in *kmsapi.ListKeysInput) (*kmsapi.ListKeysOutput, error) {
-	return run(ctx, s, caller, "ListKeys", in, (*call).listKeys)
-}
-
+// listKeys lists the keys of the caller's account and region, page by page.
 func (c *call) listKeys(in *kmsapi.ListKeysInput) (*kmsapi.ListKeysOutput, error) {
-	limit := int(valueOr(in.Limit, defaultListLimit))
-	after, err := readMarker(in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.decide(nil, usage{}); err != nil {
+	if err := c.decide(nil); err != nil {
 		return nil, err
 	}
 	out := &kmsapi.ListKeysOutput{Keys: []kmsapi.KeyListEntry{}}
 	account, region := c.caller.Principal.Account, c.caller.Region
-	prefix := account + "/" + region + "/"
-	var rowErr error
-	err = c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
-		return tx.Scan(tableKey, prefix, func(row ledger.Row) bool {
-			id := strings.TrimPrefix(row.ID, prefix)
-			switch {
-			case id <= after:
-				return true
-			case row.Err != nil && !IsTampered(row.Err):
-				rowErr = row.Err
-				return false
-			case row.Err != nil:
-				// The key is refused wherever it is used; the others are listed.
-				c.event.Cause = clip(row.Err.Error())
-				return true
-			case len(out.Keys) == limit:
-				out.Truncated = true
-				out.NextMarker = writeMarker(out.Keys[limit-1].KeyId)
-				return false
-			}
-			out.Keys = append(out.Keys, kmsapi.KeyListEntry{KeyId: id, KeyArn: keyARN(region, account, id)})
-			return true
-		})
+	next, err := c.scan(tableKey, account+"/"+region+"/", defaultKeyLimit, func(id string, _ []byte) (bool, error) {
+		out.Keys = append(out.Keys, kmsapi.KeyListEntry{KeyId: id, KeyArn: keyARN(region, account, id)})
+		return true, nil
 	})
-	if err := errors.Join(rowErr, err); err != nil {
+	if err != nil {
 		return nil, err
 	}
+	out.NextMarker, out.Truncated = next, next != ""
 	return out, nil
-}
-
-// A marker is the last key id of a page in base64.
-func writeMarker(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
-
-func readMarker(marker *string) (string, error) {
-	if marker == nil {
-		return "", nil
-	}
-	id, err := base64.RawURLEncoding.Strict().DecodeString(*marker)
-	if err != nil || !isKeyID(string(id)) {
-		return "", kmsapi.Errorf(kmsapi.InvalidMarker, "Invalid marker.")
-	}
-	return string(id), nil
 }
 
 func valueOr[T any](p *T, otherwise T) T {

@@ -59,8 +59,9 @@ func (c *call) checkPolicy(k *key, text string, bypass bool) error {
 	changed := *k
 	changed.policy = text
 	later := *c
-	later.op = kmsapi.Lookup("PutKeyPolicy")
-	in, err := later.request(&changed, usage{bypass: &bypass})
+	later.op, later.in = kmsapi.Lookup("PutKeyPolicy"), &kmsapi.PutKeyPolicyInput{BypassPolicyLockoutSafetyCheck: &bypass}
+	later.common, later.alias, later.recipient = kmsapi.Common{}, "", nil
+	in, err := later.request(&changed)
 	if err != nil {
 		return err
 	}

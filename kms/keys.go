@@ -8,19 +8,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/policy"
 )
 
 // Tables of the store. The id of a key's rows is ACCOUNT/REGION/KEYID; that of
-// its material has /MATERIALID behind it.
+// its material has /MATERIALID behind it; that of an alias is
+// ACCOUNT/REGION/alias/NAME.
 const (
 	tableKey       = "key"
 	tablePolicy    = "key-policy"
 	tableMaterial  = "key-material"
+	tableAlias     = "alias"
 	tablePrincipal = "principal" // id: the access key id
 )
 
@@ -35,32 +39,73 @@ type keyRecord struct {
 	Usage       string    `json:"usage"`
 	Origin      string    `json:"origin"`
 	State       string    `json:"state"`
-	Material    string    `json:"material"` // the id of the current material
+	// Material is the id of the current material, empty if there is none.
+	Material string `json:"material,omitempty"`
+	// Tags are in the order in which they were put.
+	Tags []keyTag `json:"tags,omitempty"`
+	// Aliases are the names of the aliases of the key, "alias/…", in order.
+	Aliases []string `json:"aliases,omitempty"`
+	// Deletion is set while the key is pending deletion.
+	Deletion *deletion `json:"deletion,omitempty"`
+}
+
+// A keyTag is one tag of a key.
+type keyTag struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// A deletion is when a key will be deleted.
+type deletion struct {
+	Due  time.Time `json:"due"`
+	Days int32     `json:"days"`
 }
 
 // ARN returns the key's ARN, by which answers name it.
 func (k *keyRecord) ARN() string { return keyARN(k.Region, k.Account, k.ID) }
 
-func (k *keyRecord) rowID() string { return keyRowID(keyName{k.Account, k.Region, k.ID}) }
+func (k *keyRecord) name() keyName { return keyName{k.Account, k.Region, k.ID} }
+
+func (k *keyRecord) rowID() string { return keyRowID(k.name()) }
 
 func keyRowID(n keyName) string { return n.account + "/" + n.region + "/" + n.id }
 
+// multiRegion tells whether the key is a multi-region key, which its id says.
+func (k *keyRecord) multiRegion() bool { return isMultiRegionID(k.ID) }
+
 // metadata is the key as DescribeKey shows it.
 func (k *keyRecord) metadata() kmsapi.KeyMetadata {
-	return kmsapi.KeyMetadata{
+	m := kmsapi.KeyMetadata{
 		AWSAccountId: k.Account, KeyId: k.ID, Arn: k.ARN(), CreationDate: kmsapi.Timestamp(k.Created),
 		Enabled: k.State == kmsapi.StateEnabled, Description: k.Description, KeyUsage: k.Usage, KeyState: k.State,
 		Origin: k.Origin, KeyManager: kmsapi.KeyManager, CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec,
 		EncryptionAlgorithms: []string{kmsapi.SymmetricDefault}, CurrentKeyMaterialId: k.Material,
 	}
+	if k.Deletion != nil {
+		due := kmsapi.Timestamp(k.Deletion.Due)
+		m.DeletionDate = &due
+	}
+	return m
 }
 
-// A key is a key with all of it that an operation can need, read in one
-// transaction and proven untouched.
+// A key is a key with all of it that a decision can need, read in one transaction
+// and proven untouched.
 type key struct {
 	keyRecord
-	policy  string
-	current materialVersion
+	policy string
+	// grants are the active grants that can name the caller of the request.
+	grants []policy.Grant
+	// wrapped is the current material, wrapped by the root key; nil if there is
+	// none.
+	wrapped []byte
+	// rows are what was read of the store, for [call.changeKey].
+	rows []rowVersion
+}
+
+// A rowVersion is a row and the version in which it was read; 0: it was not there.
+type rowVersion struct {
+	table, id string
+	version   uint64
 }
 
 // A materialVersion is one version of a key's material.
@@ -69,60 +114,72 @@ type materialVersion struct {
 	secret []byte
 }
 
-// errNoKey: there is no such key.
+// errNoKey: there is no such key, or no such version of its material.
 var errNoKey = errors.New("kms: no such key")
 
 // loadKey reads a key: record, policy and current material, of which each must be
 // what this service wrote, or the key is refused. The error matches errNoKey or
 // is internal; a [ledger.TamperedError] in it names the row.
 func (s *Server) loadKey(ctx context.Context, name keyName) (*key, error) {
-	var k key
-	var wrapped []byte
-	err := s.ledger.View(ctx, func(tx *ledger.Tx) error {
-		content, _, err := tx.Get(tableKey, keyRowID(name))
-		if errors.Is(err, keystore.ErrNotFound) {
-			return errNoKey
-		}
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(content, &k.keyRecord); err != nil {
-			return fmt.Errorf("kms: row of key %s: %w", name.id, err)
-		}
-		policy, _, err := tx.Get(tablePolicy, keyRowID(name))
-		if err != nil {
-			return err
-		}
-		k.policy = string(policy)
-		wrapped, _, err = tx.Get(tableMaterial, k.rowID()+"/"+k.Material)
-		return err
-	})
+	k := new(key)
+	err := s.ledger.View(ctx, func(tx *ledger.Tx) error { return s.readKey(tx, name, k) })
 	if err != nil {
 		return nil, err
 	}
-	k.current, err = s.unwrap(&k.keyRecord, k.Material, wrapped)
-	if err != nil {
-		return nil, err
-	}
-	return &k, nil
+	return k, nil
 }
 
-// material returns the version of a key's material that a ciphertext names; the
-// error matches errNoKey if the key has no such version.
-func (s *Server) material(ctx context.Context, k *key, id string) (materialVersion, error) {
-	if id == k.current.id {
-		return k.current, nil
-	}
-	var wrapped []byte
-	err := s.ledger.View(ctx, func(tx *ledger.Tx) (err error) {
-		wrapped, _, err = tx.Get(tableMaterial, k.rowID()+"/"+id)
-		return err
-	})
+// readKey fills k from the rows of one transaction.
+func (s *Server) readKey(tx *ledger.Tx, name keyName, k *key) error {
+	content, err := k.get(tx, tableKey, keyRowID(name))
 	if errors.Is(err, keystore.ErrNotFound) {
-		return materialVersion{}, errNoKey
+		return errNoKey
 	}
 	if err != nil {
-		return materialVersion{}, err
+		return err
+	}
+	if err := json.Unmarshal(content, &k.keyRecord); err != nil {
+		return fmt.Errorf("kms: row of key %s: %w", name.id, err)
+	}
+	text, err := k.get(tx, tablePolicy, k.rowID())
+	if err != nil {
+		return err
+	}
+	k.policy = string(text)
+	if k.Material == "" {
+		return nil
+	}
+	k.wrapped, err = k.get(tx, tableMaterial, k.rowID()+"/"+k.Material)
+	return err
+}
+
+// get reads a row and notes its version.
+func (k *key) get(tx *ledger.Tx, table, id string) ([]byte, error) {
+	content, version, err := tx.Get(table, id)
+	if err == nil || errors.Is(err, keystore.ErrNotFound) {
+		k.rows = append(k.rows, rowVersion{table, id, version})
+	}
+	return content, err
+}
+
+// material returns a version of a key's material, the current one if id is empty;
+// the error matches errNoKey if the key has no such version.
+func (s *Server) material(ctx context.Context, k *key, id string) (materialVersion, error) {
+	wrapped := k.wrapped
+	if id == "" {
+		id = k.Material
+	}
+	if id != k.Material {
+		err := s.ledger.View(ctx, func(tx *ledger.Tx) (err error) {
+			wrapped, _, err = tx.Get(tableMaterial, k.rowID()+"/"+id)
+			return err
+		})
+		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
+			return materialVersion{}, err
+		}
+	}
+	if wrapped == nil {
+		return materialVersion{}, errNoKey
 	}
 	return s.unwrap(&k.keyRecord, id, wrapped)
 }
@@ -143,91 +200,172 @@ func materialBinding(k *keyRecord, id string) []byte {
 	return []byte("cretula.kms.material\x00" + k.ARN() + "\x00" + id)
 }
 
-// newKey makes a symmetric key that is not stored yet.
-func (s *Server) newKey(caller *Caller, description, policy string, now time.Time) (*key, error) {
-	id, err := newUUID(s.random)
+// newMaterial gives material a random id.
+func (s *Server) newMaterial(secret []byte) (materialVersion, error) {
+	id, err := randomHex(s.random, materialSize)
+	return materialVersion{id, secret}, err
+}
+
+// randomBytes returns n random bytes.
+func (s *Server) randomBytes(n int) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := io.ReadFull(s.random, b)
+	return b, err
+}
+
+// putMaterial writes a version of a key's material.
+func (s *Server) putMaterial(tx *ledger.Tx, k *keyRecord, m materialVersion) error {
+	wrapped, err := s.rootKey.Wrap(m.secret, materialBinding(k, m.id))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	material, err := randomHex(s.random, materialSize)
+	_, err = tx.Put(tableMaterial, k.rowID()+"/"+m.id, wrapped)
+	return err
+}
+
+// putRecord writes the record of a key.
+func putRecord(tx *ledger.Tx, k *keyRecord) error {
+	content, err := json.Marshal(k)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	secret := make([]byte, materialSize)
-	if _, err := io.ReadFull(s.random, secret); err != nil {
-		return nil, err
-	}
-	return &key{
-		keyRecord: keyRecord{
-			ID: id, Account: caller.Principal.Account, Region: caller.Region, Created: now.UTC(), Description: description,
-			Spec: kmsapi.SymmetricDefault, Usage: kmsapi.EncryptDecrypt, Origin: kmsapi.OriginAWSKMS,
-			State: kmsapi.StateEnabled, Material: material,
-		},
-		policy:  policy,
-		current: materialVersion{material, secret},
-	}, nil
+	_, err = tx.Put(tableKey, k.rowID(), content)
+	return err
 }
 
 // storeKey writes a new key: all of its rows or none.
-func (c *call) storeKey(k *key) error {
-	wrapped, err := c.server.rootKey.Wrap(k.current.secret, materialBinding(&k.keyRecord, k.current.id))
-	if err != nil {
-		return err
-	}
-	content, err := json.Marshal(k.keyRecord)
-	if err != nil {
-		return err
-	}
+func (c *call) storeKey(k *key, material *materialVersion) error {
 	return c.change(func(tx *ledger.Tx) error {
-		for _, row := range []struct {
-			table, id string
-			content   []byte
-		}{
-			{tableKey, k.rowID(), content},
-			{tablePolicy, k.rowID(), []byte(k.policy)},
-			{tableMaterial, k.rowID() + "/" + k.current.id, wrapped},
-		} {
-			if _, err := tx.Put(row.table, row.id, row.content); err != nil {
-				return err
-			}
+		if err := putRecord(tx, &k.keyRecord); err != nil {
+			return err
 		}
-		return nil
+		if _, err := tx.Put(tablePolicy, k.rowID(), []byte(k.policy)); err != nil {
+			return err
+		}
+		if material == nil {
+			return nil
+		}
+		return c.server.putMaterial(tx, &k.keyRecord, *material)
 	})
 }
 
-// resolve finds the key that a KeyId names.
+// changeKey makes a change that was decided on for k, unless a row that the
+// decision rests on has changed since: then the error is errChanged, and the
+// request is decided anew. fn changes the record, which is written after it, and
+// writes what other rows it must. It is not called twice.
+func (c *call) changeKey(k *key, fn func(*ledger.Tx, *keyRecord) error) error {
+	return c.change(func(tx *ledger.Tx) error {
+		if err := unchanged(tx, k); err != nil {
+			return err
+		}
+		record := k.keyRecord.clone()
+		if err := fn(tx, &record); err != nil {
+			return err
+		}
+		return putRecord(tx, &record)
+	})
+}
+
+// unchanged tells by errChanged whether a row that was read for k has another
+// version now.
+func unchanged(tx *ledger.Tx, k *key) error {
+	for _, row := range k.rows {
+		_, version, err := tx.Get(row.table, row.id)
+		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
+			return err
+		}
+		if version != row.version {
+			return errChanged
+		}
+	}
+	return nil
+}
+
+// clone returns a copy that shares nothing that can be changed.
+func (k *keyRecord) clone() keyRecord {
+	copied := *k
+	copied.Tags = slices.Clone(k.Tags)
+	copied.Aliases = slices.Clone(k.Aliases)
+	return copied
+}
+
+// resolve finds the key that a KeyId names: a key id of the caller's account and
+// region, a key ARN of that region or, where the operation takes one, an alias
+// name or alias ARN.
 func (c *call) resolve(keyID string) (*key, error) {
 	name, refused := parseKeyName(c.caller, keyID)
 	if refused != nil {
 		return nil, refused
 	}
-	k, err := c.server.loadKey(c.ctx, name)
+	if name.alias != "" && !takesAlias(c.op) {
+		return nil, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", keyID)
+	}
+	k := new(key)
+	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+		if name.alias != "" {
+			if err := k.follow(tx, &name); err != nil {
+				return err
+			}
+		}
+		return c.readKey(tx, name, k)
+	})
+	if errors.Is(err, errNoAlias) {
+		return nil, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", name.aliasARN())
+	}
 	if errors.Is(err, errNoKey) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Key '%s' does not exist", keyARN(name.region, name.account, name.id))
 	}
+	c.noteKey(name)
 	if err != nil {
-		c.noteKey(name)
 		return nil, err
 	}
-	c.noteKey(name)
+	c.alias = name.alias
 	return k, nil
+}
+
+// readKey reads a key as it is at the time of the call.
+func (c *call) readKey(tx *ledger.Tx, name keyName, k *key) error {
+	return c.server.readKey(tx, name, k)
+}
+
+// errNoAlias: there is no such alias.
+var errNoAlias = errors.New("kms: no such alias")
+
+// An aliasRecord is the content of a row of the table "alias".
+type aliasRecord struct {
+	KeyID   string    `json:"key"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+}
+
+// follow replaces the alias of a name by the key that it refers to.
+func (k *key) follow(tx *ledger.Tx, name *keyName) error {
+	content, err := k.get(tx, tableAlias, keyRowID(keyName{account: name.account, region: name.region, id: name.alias}))
+	if errors.Is(err, keystore.ErrNotFound) {
+		return errNoAlias
+	}
+	if err != nil {
+		return err
+	}
+	var record aliasRecord
+	if err := json.Unmarshal(content, &record); err != nil {
+		return fmt.Errorf("kms: row of %s: %w", name.aliasARN(), err)
+	}
+	name.id = record.KeyID
+	return nil
+}
+
+// takesAlias tells whether KeyId can be an alias: in the operations that use a
+// key, and in the two that show it.
+func takesAlias(op *kmsapi.Operation) bool {
+	return op.Usage != "" || op.Name == "DescribeKey" || op.Name == "GetPublicKey"
 }
 
 // noteKey notes the key that the request is about.
 func (c *call) noteKey(n keyName) {
-	c.event.Resources = append(c.event.Resources,
-		EventResource{AccountID: n.account, Type: "AWS::KMS::Key", ARN: keyARN(n.region, n.account, n.id)})
-}
-
-// usable checks state and usage of a key for the operation of the call.
-func (c *call) usable(k *key, algorithm *string) error {
-	switch {
-	case k.State != kmsapi.StateEnabled && !c.op.AnyState:
-		return kmsapi.Errorf(kmsapi.KMSInvalidState, "%s is not enabled.", k.ARN())
-	case c.op.Usage != "" && k.Usage != c.op.Usage:
-		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.", k.ARN(), k.Usage, c.op.Name)
-	case algorithm != nil && *algorithm != kmsapi.SymmetricDefault:
-		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", *algorithm, k.Spec)
+	arn := keyARN(n.region, n.account, n.id)
+	if n.id == "" {
+		arn = n.aliasARN()
 	}
-	return nil
+	c.event.Resources = append(c.event.Resources, EventResource{AccountID: n.account, Type: "AWS::KMS::Key", ARN: arn})
 }

@@ -51,22 +51,24 @@ func keyARN(region, account, id string) string {
 	return "arn:aws:kms:" + region + ":" + account + ":key/" + id
 }
 
-// A keyName is a KeyId as a request gives it, taken apart.
-type keyName struct{ account, region, id string }
+// isMultiRegionID tells whether a key id is that of a multi-region key.
+func isMultiRegionID(id string) bool { return strings.HasPrefix(id, "mrk-") }
 
-// parseKeyName reads a KeyId: a key id of the caller's account and region, or a
-// key ARN of that region. Names of another form, aliases among them, are answered
-// as AWS does, with NotFoundException.
+// A keyName is a KeyId as a request gives it, taken apart. alias, "alias/…", is
+// set if it names an alias; id is empty then until the alias is followed.
+type keyName struct{ account, region, id, alias string }
+
+func (n keyName) aliasARN() string {
+	return "arn:aws:kms:" + n.region + ":" + n.account + ":" + n.alias
+}
+
+// parseKeyName reads a KeyId: a key id or alias of the caller's account and
+// region, or the ARN of a key or alias of that region. Names of another form are
+// answered as AWS does, with NotFoundException.
 func parseKeyName(c *Caller, s string) (keyName, *kmsapi.Error) {
 	rest, isARN := strings.CutPrefix(s, "arn:")
 	if !isARN {
-		switch {
-		case strings.HasPrefix(s, "alias/"):
-			return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Alias arn:aws:kms:%s:%s:%s is not found.", c.Region, c.Principal.Account, s)
-		case !isKeyID(s):
-			return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", s)
-		}
-		return keyName{c.Principal.Account, c.Region, s}, nil
+		return parseResource(s, keyName{account: c.Principal.Account, region: c.Region}, s)
 	}
 	part := strings.SplitN(rest, ":", 5)
 	if len(part) != 5 || part[0] != "aws" || part[1] != "kms" || !isAccount(part[3]) {
@@ -75,12 +77,51 @@ func parseKeyName(c *Caller, s string) (keyName, *kmsapi.Error) {
 	if part[2] != c.Region {
 		return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Invalid arn %s", part[2])
 	}
-	id, isKey := strings.CutPrefix(part[4], "key/")
-	switch {
-	case strings.HasPrefix(part[4], "alias/"):
-		return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", s)
-	case !isKey || !isKeyID(id):
+	resource, isKey := strings.CutPrefix(part[4], "key/")
+	if !isKey && !strings.HasPrefix(part[4], aliasPrefix) {
 		return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", s)
 	}
-	return keyName{part[3], c.Region, id}, nil
+	return parseResource(resource, keyName{account: part[3], region: c.Region}, s)
+}
+
+// aliasPrefix begins the name of each alias.
+const aliasPrefix = "alias/"
+
+// parseResource puts the last part of a KeyId, a key id or the name of an alias,
+// into a name.
+func parseResource(s string, name keyName, whole string) (keyName, *kmsapi.Error) {
+	switch {
+	case strings.HasPrefix(s, aliasPrefix):
+		name.alias = s
+		if !isAliasName(s) {
+			return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", name.aliasARN())
+		}
+	case isKeyID(s):
+		name.id = s
+	default:
+		return keyName{}, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", whole)
+	}
+	return name, nil
+}
+
+// isAliasName follows the model's AliasNameType: "alias/" and 1 to 250 characters
+// of A-Z, a-z, 0-9 and :/_-.
+func isAliasName(s string) bool {
+	rest, ok := strings.CutPrefix(s, aliasPrefix)
+	if !ok || rest == "" || len(s) > 256 {
+		return false
+	}
+	for _, c := range rest {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && !strings.ContainsRune(":/_-", c) {
+			return false
+		}
+	}
+	return true
+}
+
+// regions, as in the credential scope of a request and in an ARN: letters, digits
+// and hyphens.
+func isRegion(s string) bool {
+	return s != "" && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }

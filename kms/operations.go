@@ -3,52 +3,48 @@
 package kms
 
 import (
-	"context"
 	"errors"
-	"io"
 
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
-// Encrypt encrypts up to 4096 bytes under a symmetric key.
-func (s *Server) Encrypt(ctx context.Context, caller *Caller, in *kmsapi.EncryptInput) (*kmsapi.EncryptOutput, error) {
-	return run(ctx, s, caller, "Encrypt", in, (*call).encrypt)
-}
-
-func (c *call) encrypt(in *kmsapi.EncryptInput) (*kmsapi.EncryptOutput, error) {
-	c.parameter("keyId", clip(*in.KeyId))
-	use, err := c.cryptographic(in.EncryptionContext, in.EncryptionAlgorithm, in.GrantTokens)
-	if err != nil {
+// encrypt encrypts up to 4096 bytes.
+func (c *call) encrypt(k *key, in *kmsapi.EncryptInput) (*kmsapi.EncryptOutput, error) {
+	if err := checkAlgorithm(k, in.EncryptionAlgorithm); err != nil {
 		return nil, err
 	}
-	k, err := c.resolve(*in.KeyId)
-	if err != nil {
+	if err := c.dryRun(); err != nil {
 		return nil, err
 	}
-	if err := c.allow(k, use, in.DryRun); err != nil {
-		return nil, err
-	}
-	sealed, err := sealBlob(c.server.random, &k.keyRecord, k.current, in.EncryptionContext, in.Plaintext)
+	sealed, _, err := c.seal(k, in.EncryptionContext, in.Plaintext)
 	if err != nil {
 		return nil, err
 	}
 	return &kmsapi.EncryptOutput{CiphertextBlob: sealed, KeyId: k.ARN(), EncryptionAlgorithm: kmsapi.SymmetricDefault}, nil
 }
 
-// Decrypt opens a ciphertext of Encrypt or GenerateDataKey. With a Recipient the
-// plaintext is sealed to the key in its document.
-func (s *Server) Decrypt(ctx context.Context, caller *Caller, in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
-	return run(ctx, s, caller, "Decrypt", in, (*call).decrypt)
+// checkAlgorithm refuses an encryption algorithm that the key does not have.
+func checkAlgorithm(k *key, algorithm *string) error {
+	if algorithm != nil && *algorithm != kmsapi.SymmetricDefault {
+		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", *algorithm, k.Spec)
+	}
+	return nil
 }
 
-func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
-	if in.KeyId != nil {
-		c.parameter("keyId", clip(*in.KeyId))
+// seal encrypts under the current material of a symmetric key.
+func (c *call) seal(k *key, context map[string]string, plaintext []byte) (sealed []byte, material string, err error) {
+	current, err := c.server.material(c.ctx, k, "")
+	if err != nil {
+		return nil, "", err
 	}
-	use, err := c.cryptographic(in.EncryptionContext, in.EncryptionAlgorithm, in.GrantTokens)
+	sealed, err = sealBlob(c.server.random, &k.keyRecord, current, context, plaintext)
+	return sealed, current.id, err
+}
+
+// decrypt opens a ciphertext of encrypt or generateDataKey. With a Recipient the
+// plaintext is sealed to the key in its document.
+func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 	switch {
-	case err != nil:
-		return nil, err
 	case in.DryRunModifiers != nil:
 		return nil, kmsapi.Errorf(kmsapi.UnsupportedOperation, "This key service does not have DryRunModifiers.")
 	case in.CiphertextBlob == nil:
@@ -58,17 +54,11 @@ func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 	if err != nil {
 		return nil, &kmsapi.Error{Code: kmsapi.InvalidCiphertext, Err: err}
 	}
-	k, err := c.resolveCiphertext(sealed, in.KeyId)
+	k, err := c.admitCiphertext(sealed, in.KeyId)
 	if err != nil {
 		return nil, err
 	}
-	if use.recipient, err = c.verifyRecipient(in.Recipient); err != nil {
-		return nil, err
-	}
-	if err := c.allow(k, use, nil); err != nil {
-		if in.KeyId == nil && k.Account != c.caller.Principal.Account {
-			return nil, c.hideKey(err)
-		}
+	if err := checkAlgorithm(k, in.EncryptionAlgorithm); err != nil {
 		return nil, err
 	}
 	if sealed.account != k.Account || sealed.keyID != k.ID {
@@ -78,12 +68,12 @@ func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := dryRun(in.DryRun); err != nil {
+	if err := c.dryRun(); err != nil {
 		return nil, err
 	}
 	out := &kmsapi.DecryptOutput{KeyId: k.ARN(), EncryptionAlgorithm: kmsapi.SymmetricDefault}
-	if use.recipient != nil {
-		out.CiphertextForRecipient, err = use.recipient.seal(plaintext)
+	if c.recipient != nil {
+		out.CiphertextForRecipient, err = c.recipient.seal(plaintext)
 		return out, err
 	}
 	out.Plaintext, out.KeyMaterialId = plaintext, material
@@ -106,99 +96,67 @@ func (c *call) open(k *key, sealed blob, context map[string]string) (plaintext [
 	return plaintext, version.id, err
 }
 
-// resolveCiphertext finds the key of a ciphertext: the one that KeyId names, or
-// else the one that the ciphertext names, in the region of the request.
-func (c *call) resolveCiphertext(sealed blob, keyID *string) (*key, error) {
+// admitCiphertext is [call.admit] for the key of a ciphertext: the one that keyID
+// names, or else the one that the ciphertext names, in the region of the request.
+func (c *call) admitCiphertext(sealed blob, keyID *string) (*key, error) {
 	if keyID != nil {
-		return c.resolve(*keyID)
+		return c.admit(*keyID)
 	}
-	name := keyName{sealed.account, c.caller.Region, sealed.keyID}
-	c.noteKey(name)
-	k, err := c.server.loadKey(c.ctx, name)
-	if errors.Is(err, errNoKey) {
-		return nil, hiddenKey()
+	name := keyName{account: sealed.account, region: c.caller.Region, id: sealed.keyID}
+	k, err := c.admit(keyARN(name.region, name.account, name.id))
+	if err == nil || name.account == c.caller.Principal.Account && c.event.Decision != nil {
+		return k, err
 	}
-	return k, err
+	// The caller may not know whether the key exists.
+	if e, ok := errors.AsType[*kmsapi.Error](err); ok && (e.Code == kmsapi.NotFound || e.Code == kmsapi.AccessDenied) {
+		return nil, kmsapi.Errorf(kmsapi.AccessDenied, "The ciphertext refers to a customer master key that does not exist, "+
+			"does not exist in this region, or you are not allowed to access.")
+	}
+	return nil, err
 }
 
-// hiddenKey is the answer for the key of a ciphertext of which the caller may not
-// even know whether it exists.
-func hiddenKey() *kmsapi.Error {
-	return kmsapi.Errorf(kmsapi.AccessDenied, "The ciphertext refers to a customer master key that does not exist, "+
-		"does not exist in this region, or you are not allowed to access.")
-}
-
-// hideKey replaces a denial by the one that names no key.
-func (c *call) hideKey(err error) error {
-	if denied, ok := errors.AsType[*kmsapi.Error](err); ok && denied.Code == kmsapi.AccessDenied {
-		return hiddenKey()
-	}
-	return err
-}
-
-// GenerateDataKey makes a data key and returns it sealed by the key and, beside
+// generateDataKey makes a data key and returns it sealed by the key and, beside
 // that, in plain or, with a Recipient, sealed to the key in its document.
-func (s *Server) GenerateDataKey(ctx context.Context, caller *Caller, in *kmsapi.GenerateDataKeyInput) (*kmsapi.GenerateDataKeyOutput, error) {
-	return run(ctx, s, caller, "GenerateDataKey", in, (*call).generateDataKey)
-}
-
-func (c *call) generateDataKey(in *kmsapi.GenerateDataKeyInput) (*kmsapi.GenerateDataKeyOutput, error) {
-	c.parameter("keyId", clip(*in.KeyId))
-	use, err := c.cryptographic(in.EncryptionContext, nil, in.GrantTokens)
+func (c *call) generateDataKey(k *key, in *kmsapi.GenerateDataKeyInput) (*kmsapi.GenerateDataKeyOutput, error) {
+	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
 	if err != nil {
 		return nil, err
 	}
-	size, err := dataKeySize(in)
+	if err := c.dryRun(); err != nil {
+		return nil, err
+	}
+	dataKey, err := c.server.randomBytes(size)
 	if err != nil {
 		return nil, err
 	}
-	c.parameter("numberOfBytes", size)
-	k, err := c.resolve(*in.KeyId)
-	if err != nil {
-		return nil, err
-	}
-	if use.recipient, err = c.verifyRecipient(in.Recipient); err != nil {
-		return nil, err
-	}
-	if err := c.allow(k, use, in.DryRun); err != nil {
-		return nil, err
-	}
-	dataKey, err := c.randomBytes(size)
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := sealBlob(c.server.random, &k.keyRecord, k.current, in.EncryptionContext, dataKey)
+	sealed, material, err := c.seal(k, in.EncryptionContext, dataKey)
 	if err != nil {
 		return nil, err
 	}
 	out := &kmsapi.GenerateDataKeyOutput{CiphertextBlob: sealed, KeyId: k.ARN()}
-	if use.recipient != nil {
-		out.CiphertextForRecipient, err = use.recipient.seal(dataKey)
+	if c.recipient != nil {
+		out.CiphertextForRecipient, err = c.recipient.seal(dataKey)
 		return out, err
 	}
-	out.Plaintext, out.KeyMaterialId = dataKey, k.current.id
+	out.Plaintext, out.KeyMaterialId = dataKey, material
 	return out, nil
 }
 
 // dataKeySize returns how many bytes a data key is to have.
-func dataKeySize(in *kmsapi.GenerateDataKeyInput) (int32, error) {
+func dataKeySize(spec *string, size *int32) (int, error) {
 	switch {
-	case (in.KeySpec == nil) == (in.NumberOfBytes == nil):
+	case (spec == nil) == (size == nil):
 		return 0, kmsapi.Errorf(kmsapi.Validation, "Please specify either number of bytes or key spec.")
-	case in.NumberOfBytes != nil:
-		return *in.NumberOfBytes, nil
-	case *in.KeySpec == kmsapi.DataKeyAES128:
+	case size != nil:
+		return int(*size), nil
+	case *spec == kmsapi.DataKeyAES128:
 		return 16, nil
 	}
 	return 32, nil
 }
 
-// GenerateRandom returns random bytes. There is no key: identity policies alone
+// generateRandom returns random bytes. There is no key: identity policies alone
 // decide.
-func (s *Server) GenerateRandom(ctx context.Context, caller *Caller, in *kmsapi.GenerateRandomInput) (*kmsapi.GenerateRandomOutput, error) {
-	return run(ctx, s, caller, "GenerateRandom", in, (*call).generateRandom)
-}
-
 func (c *call) generateRandom(in *kmsapi.GenerateRandomInput) (*kmsapi.GenerateRandomOutput, error) {
 	switch {
 	case in.NumberOfBytes == nil:
@@ -206,75 +164,19 @@ func (c *call) generateRandom(in *kmsapi.GenerateRandomInput) (*kmsapi.GenerateR
 	case in.CustomKeyStoreId != nil:
 		return nil, kmsapi.Errorf(kmsapi.CustomKeyStoreNotFound, "Custom key store '%s' does not exist.", *in.CustomKeyStoreId)
 	}
-	c.parameter("numberOfBytes", *in.NumberOfBytes)
-	recipient, err := c.verifyRecipient(in.Recipient)
+	if err := c.verifyRecipient(); err != nil {
+		return nil, err
+	}
+	if err := c.decide(nil); err != nil {
+		return nil, err
+	}
+	random, err := c.server.randomBytes(int(*in.NumberOfBytes))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.decide(nil, usage{recipient: recipient}); err != nil {
-		return nil, err
-	}
-	random, err := c.randomBytes(*in.NumberOfBytes)
-	if err != nil {
-		return nil, err
-	}
-	if recipient != nil {
-		sealed, err := recipient.seal(random)
+	if c.recipient != nil {
+		sealed, err := c.recipient.seal(random)
 		return &kmsapi.GenerateRandomOutput{CiphertextForRecipient: sealed}, err
 	}
 	return &kmsapi.GenerateRandomOutput{Plaintext: random}, nil
-}
-
-func (c *call) randomBytes(n int32) ([]byte, error) {
-	b := make([]byte, n)
-	_, err := io.ReadFull(c.server.random, b)
-	return b, err
-}
-
-// maxContextBytes bounds an encryption context, names and values together.
-const maxContextBytes = 8192
-
-// cryptographic checks what the operations with an encryption context have in
-// common, and begins the conditions that policies see.
-func (c *call) cryptographic(context map[string]string, algorithm *string, grantTokens []string) (usage, error) {
-	total := 0
-	for name, value := range context {
-		total += len(name) + len(value)
-	}
-	if total > maxContextBytes {
-		return usage{}, kmsapi.Errorf(kmsapi.Validation, "The encryption context is larger than %d bytes.", maxContextBytes)
-	}
-	if context != nil {
-		c.parameter("encryptionContext", context)
-	}
-	if err := noGrantTokens(grantTokens); err != nil {
-		return usage{}, err
-	}
-	return usage{cryptographic: true, context: context, algorithm: algorithm}, nil
-}
-
-// noGrantTokens refuses grant tokens: there are no grants, so none is valid.
-func noGrantTokens(tokens []string) error {
-	if len(tokens) > 0 {
-		return kmsapi.Errorf(kmsapi.InvalidGrantToken, "The grant token is not valid: this key service has no grants.")
-	}
-	return nil
-}
-
-// allow decides about the use of a key and checks its state. A dry run ends here.
-func (c *call) allow(k *key, use usage, dry *bool) error {
-	if err := c.decide(k, use); err != nil {
-		return err
-	}
-	if err := c.usable(k, use.algorithm); err != nil {
-		return err
-	}
-	return dryRun(dry)
-}
-
-func dryRun(dry *bool) error {
-	if dry != nil && *dry {
-		return kmsapi.Errorf(kmsapi.DryRunOperation, "The request would have succeeded, but the DryRun option is set.")
-	}
-	return nil
 }

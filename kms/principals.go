@@ -171,12 +171,22 @@ func checkPrincipal(p *Principal) error {
 		return fmt.Errorf("%w: %d policies, more than %d", ErrPrincipal, len(p.Policies), maxIdentityPolicy)
 	}
 	for i, text := range p.Policies {
-		if len(text) > maxIdentityPolicyB {
-			return fmt.Errorf("%w: policy %d is longer than %d bytes", ErrPrincipal, i+1, maxIdentityPolicyB)
+		if err := checkIdentityPolicy(fmt.Sprintf("policy %d", i+1), text); err != nil {
+			return err
 		}
-		if _, err := policy.Parse([]byte(text), policy.KindIdentity); err != nil {
-			return fmt.Errorf("%w: policy %d: %w", ErrPrincipal, i+1, err)
-		}
+	}
+	if p.Boundary != "" {
+		return checkIdentityPolicy("permissions boundary", p.Boundary)
+	}
+	return nil
+}
+
+func checkIdentityPolicy(what, text string) error {
+	if len(text) > maxIdentityPolicyB {
+		return fmt.Errorf("%w: %s is longer than %d bytes", ErrPrincipal, what, maxIdentityPolicyB)
+	}
+	if _, err := policy.Parse([]byte(text), policy.KindIdentity); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrPrincipal, what, err)
 	}
 	return nil
 }

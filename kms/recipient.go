@@ -19,21 +19,22 @@ type recipient struct {
 	key      *rsa.PublicKey
 }
 
-// verifyRecipient judges the Recipient of a request: nil if there is none. The
+// verifyRecipient judges the Recipient of a request, if there is one. The
 // document must be genuine, recent and carry an RSA key; which image it is from
 // is for policies to judge. Every fault is a ValidationException, before any
 // policy is looked at: AWS models no other exception that would fit.
-func (c *call) verifyRecipient(in *kmsapi.RecipientInfo) (*recipient, error) {
-	if in == nil {
-		return nil, nil
+func (c *call) verifyRecipient() error {
+	if c.recipient != nil || c.common.Recipient == nil || !c.op.TakesRecipient() {
+		return nil
 	}
+	in := c.common.Recipient
 	switch {
 	case in.KeyEncryptionAlgorithm == nil:
-		return nil, c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no KeyEncryptionAlgorithm"))
+		return c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no KeyEncryptionAlgorithm"))
 	case *in.KeyEncryptionAlgorithm != kmsapi.RSAESOAEPSHA256:
-		return nil, c.reject(reason.New(reason.Unsupported, "kms.recipient.algorithm", "KeyEncryptionAlgorithm is not RSAES_OAEP_SHA_256"))
+		return c.reject(reason.New(reason.Unsupported, "kms.recipient.algorithm", "KeyEncryptionAlgorithm is not RSAES_OAEP_SHA_256"))
 	case in.AttestationDocument == nil:
-		return nil, c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no AttestationDocument"))
+		return c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no AttestationDocument"))
 	}
 	document, err := c.server.verifier.Verify(in.AttestationDocument, attestation.Expectation{
 		AllowAnyImage: true,
@@ -42,15 +43,16 @@ func (c *call) verifyRecipient(in *kmsapi.RecipientInfo) (*recipient, error) {
 		Time:          c.now,
 	})
 	if err != nil {
-		return nil, c.reject(err)
+		return c.reject(err)
 	}
 	c.event.Additional = describeRecipient(document)
 	c.event.Emulated = c.event.Emulated || document.Emulated
 	key, err := recipientKey(document.PublicKey)
 	if err != nil {
-		return nil, c.reject(err)
+		return c.reject(err)
 	}
-	return &recipient{document, key}, nil
+	c.recipient = &recipient{document, key}
+	return nil
 }
 
 // reject records why a document was refused and returns what the client sees.

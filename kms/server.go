@@ -16,7 +16,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/cretula/cretula/attestation"
@@ -113,54 +115,42 @@ func (s *Server) Account() string { return s.account }
 // Emulated tells whether the store is one for documents of emulators' roots.
 func (s *Server) Emulated() bool { return s.emulated }
 
-// handlers has the function of every operation that is built.
-var handlers = map[string]func(*Server, context.Context, *Caller, []byte) (any, error){
-	"CreateKey":       bind("CreateKey", (*Server).CreateKey),
-	"Decrypt":         bind("Decrypt", (*Server).Decrypt),
-	"DescribeKey":     bind("DescribeKey", (*Server).DescribeKey),
-	"Encrypt":         bind("Encrypt", (*Server).Encrypt),
-	"GenerateDataKey": bind("GenerateDataKey", (*Server).GenerateDataKey),
-	"GenerateRandom":  bind("GenerateRandom", (*Server).GenerateRandom),
-	"GetKeyPolicy":    bind("GetKeyPolicy", (*Server).GetKeyPolicy),
-	"ListKeys":        bind("ListKeys", (*Server).ListKeys),
-	"PutKeyPolicy":    bind("PutKeyPolicy", (*Server).PutKeyPolicy),
-}
-
-// bind puts the decoder of an operation's input before its function.
-func bind[I, O any](name string, op func(*Server, context.Context, *Caller, *I) (*O, error)) func(*Server, context.Context, *Caller, []byte) (any, error) {
-	return func(s *Server, ctx context.Context, caller *Caller, body []byte) (any, error) {
-		in, err := kmsapi.Decode[I](body)
-		if err != nil {
-			return nil, s.refuse(ctx, caller, name, err)
-		}
-		return op(s, ctx, caller, in)
+// Do runs one operation for an authenticated caller: the one whose input shape
+// is I, with O its output shape. The error is a [*kmsapi.Error].
+func Do[O, I any](ctx context.Context, s *Server, caller *Caller, in *I) (*O, error) {
+	op := kmsapi.LookupInput(reflect.TypeFor[I]())
+	if op == nil || op.Output != reflect.TypeFor[O]() {
+		return nil, kmsapi.Internal(fmt.Errorf("kms: no operation takes %T", in))
 	}
+	out, err := s.run(ctx, caller, op, in)
+	if err != nil {
+		return nil, err
+	}
+	return out.(*O), nil
 }
 
-// Call decodes the body of a request, calls the operation and returns the body of
-// the answer. Everything that happens is an event, an undecodable body and an
-// operation that is not built too. The error is a [*kmsapi.Error].
+// Call decodes the body of a request, runs the operation and returns the body of
+// the answer. Everything that happens is an event, an undecodable body too. The
+// error is a [*kmsapi.Error].
 func (s *Server) Call(ctx context.Context, caller *Caller, operation string, body []byte) ([]byte, error) {
 	op := kmsapi.Lookup(operation)
 	if op == nil {
 		return nil, &kmsapi.Error{Code: kmsapi.UnknownOperation}
 	}
-	handle := handlers[operation]
-	if handle == nil {
-		return nil, s.refuse(ctx, caller, operation, unsupported("the operation "+operation))
-	}
-	out, err := handle(s, ctx, caller, body)
-	if err != nil {
-		return nil, err
-	}
-	if op.NoOutput() {
-		return nil, nil
-	}
-	return encode(out, nil)
+	return s.callOperation(ctx, caller, op, body)
 }
 
-func encode(out any, err error) ([]byte, error) {
-	if err != nil {
+func (s *Server) callOperation(ctx context.Context, caller *Caller, op *kmsapi.Operation, body []byte) ([]byte, error) {
+	in := reflect.New(op.Input).Interface()
+	if err := kmsapi.DecodeInto(body, in); err != nil {
+		c, beginErr := s.begin(ctx, caller, op)
+		if beginErr != nil {
+			return nil, beginErr
+		}
+		return nil, c.finish(err)
+	}
+	out, err := s.run(ctx, caller, op, in)
+	if err != nil || op.NoOutput() {
 		return nil, err
 	}
 	encoded, err := json.Marshal(out)
@@ -168,13 +158,4 @@ func encode(out any, err error) ([]byte, error) {
 		return nil, kmsapi.Internal(err)
 	}
 	return encoded, nil
-}
-
-// refuse records an error that no operation was called for.
-func (s *Server) refuse(ctx context.Context, caller *Caller, operation string, err error) error {
-	c, beginErr := s.begin(ctx, caller, operation)
-	if beginErr != nil {
-		return beginErr
-	}
-	return c.finish(err)
 }

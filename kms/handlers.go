@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import "github.com/cretula/cretula/kms/kmsapi"
+
+// A handler is the code of one operation: a call with its decoded input goes in,
+// the output shape comes out.
+type handler func(*call) (any, error)
+
+// onKey is an operation on the one key that KeyId names. Its code runs once the
+// key is found, the recipient verified, the decision made and the key's state and
+// usage checked.
+func onKey[I, O any](do func(*call, *key, *I) (*O, error)) handler {
+	return func(c *call) (any, error) {
+		k, err := c.admit(*c.common.KeyId)
+		if err != nil {
+			return nil, err
+		}
+		return do(c, k, c.in.(*I))
+	}
+}
+
+// own is an operation that goes its own way: on no key, on two, or on one that
+// something else than KeyId names.
+func own[I, O any](do func(*call, *I) (*O, error)) handler {
+	return func(c *call) (any, error) { return do(c, c.in.(*I)) }
+}
+
+// handlers has every operation of the table.
+var handlers map[string]handler
+
+func init() { // the operations themselves refer to the table
+	handlers = map[string]handler{
+		"CreateKey":       own((*call).createKey),
+		"Decrypt":         own((*call).decrypt),
+		"DescribeKey":     onKey((*call).describeKey),
+		"Encrypt":         onKey((*call).encrypt),
+		"GenerateDataKey": onKey((*call).generateDataKey),
+		"GenerateRandom":  own((*call).generateRandom),
+		"GetKeyPolicy":    onKey((*call).getKeyPolicy),
+		"ListKeys":        own((*call).listKeys),
+		"PutKeyPolicy":    onKey((*call).putKeyPolicy),
+	}
+	for _, op := range kmsapi.Operations() {
+		if handlers[op.Name] == nil {
+			handlers[op.Name] = notBuilt
+		}
+	}
+	handlers[explainOperation.Name] = own((*call).explain)
+}
+
+// notBuilt answers for an operation that AWS KMS has and this service has not.
+func notBuilt(c *call) (any, error) { return nil, unsupported("the operation " + c.op.Name) }
+
+// unsupported is the answer to what AWS KMS has and this service has not.
+func unsupported(what string) *kmsapi.Error {
+	return kmsapi.Errorf(kmsapi.UnsupportedOperation, "This key service does not have %s.", what)
+}
+
+// admit does the steps before the operation itself for the key that a KeyId
+// names.
+func (c *call) admit(keyID string) (*key, error) {
+	k, err := c.resolve(keyID)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.verifyRecipient(); err != nil {
+		return nil, err
+	}
+	if err := c.decide(k); err != nil {
+		return nil, err
+	}
+	return k, c.usable(k)
+}
+
+// refusals are the states in which keys are refused, with AWS's words.
+var refusals = map[string]struct {
+	bit  kmsapi.States
+	code kmsapi.Code
+	text string
+}{
+	kmsapi.StateDisabled:               {kmsapi.RefuseDisabled, kmsapi.Disabled, "%s is disabled."},
+	kmsapi.StatePendingDeletion:        {kmsapi.RefusePendingDeletion, kmsapi.KMSInvalidState, "%s is pending deletion."},
+	kmsapi.StatePendingReplicaDeletion: {kmsapi.RefusePendingDeletion, kmsapi.KMSInvalidState, "%s is pending replica deletion."},
+	kmsapi.StatePendingImport:          {kmsapi.RefusePendingImport, kmsapi.KMSInvalidState, "%s is pending import."},
+	kmsapi.StateUnavailable:            {kmsapi.RefuseUnavailable, kmsapi.KMSInvalidState, "%s is unavailable."},
+}
+
+// usable checks state and usage of a key for the operation of the call.
+func (c *call) usable(k *key) error {
+	if r, ok := refusals[k.State]; ok && c.op.Refuses&r.bit != 0 {
+		return kmsapi.Errorf(r.code, r.text, k.ARN())
+	}
+	if c.op.Usage != "" && k.Usage != c.op.Usage {
+		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.", k.ARN(), k.Usage, c.op.Name)
+	}
+	return nil
+}
