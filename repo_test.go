@@ -48,6 +48,7 @@ policy: reason
 policy/explain: policy
 policy/generate: policy pcr
 kms/kmsapi:
+kms/keyspec: kms/kmsapi
 kms/keystore:
 kms/keystore/bolt: kms/keystore internal/durable
 kms/keystore/keystoretest: kms/keystore

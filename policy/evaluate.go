@@ -34,9 +34,16 @@ type Request struct {
 	// ResourceAccount is the account that owns the resource, of twelve digits.
 	ResourceAccount string
 	Context         Context
+	// EncryptionContext is the encryption context of the request in its own case,
+	// which the constraints of grants regard; nil for an operation that has none. An
+	// operation that has one and was sent without has an empty map.
+	EncryptionContext map[string]string
+	// TakesRecipient says that the operation takes an attestation document in this
+	// request. It decides nothing; an explanation needs it.
+	TakesRecipient bool
 }
 
-// A Named policy is an identity policy with the name it goes by in a trace.
+// A Named policy is a policy of KindIdentity with the name it goes by in a trace.
 type Named struct {
 	Name   string
 	Policy *Policy
@@ -48,10 +55,19 @@ type Input struct {
 	// KeyPolicy is the policy of the key that the action is on.
 	KeyPolicy *Policy
 	// NoKey says that the action is on no key, so that identity policies alone
-	// decide. It counts only where KeyPolicy is nil.
+	// decide, within boundary and session policies. It counts only where KeyPolicy
+	// is nil.
 	NoKey bool
 	// Identity are the policies of the caller, that is of its user or role.
 	Identity []Named
+	// Boundary is the permissions boundary of the caller's user or role; nil: none.
+	Boundary *Named
+	// Session are the session policies of the caller's session; nil: none. They
+	// allow what one of them allows.
+	Session []Named
+	// Grants are the active grants of the key. Without a KeyPolicy they count for
+	// nothing.
+	Grants []Grant
 }
 
 // environment is what conditions and variables look at: keys in lower case.
@@ -59,25 +75,46 @@ type environment struct {
 	context Context
 }
 
-// tally is what the statements of one kind of policy add up to.
+// tally is what the statements of one kind of policy add up to. What a policy
+// allows that names no principal is direct.
 type tally struct {
-	denies, direct, delegates []StatementRef
+	denies, direct, limited, delegates []StatementRef
 }
 
-// Evaluate decides. A matching Deny of any policy comes first. On a key of the
-// caller's own account a key policy that names the caller is enough, one that
-// names the caller's account needs an identity policy that allows, and identity
-// policies alone never are; the account's root user and services have no identity
-// policies and need none. On another account's key both must allow, and only the
-// operations that AWS lets act across accounts are possible.
+// allows tells whether a statement allows, if only together with others.
+func (t *tally) allows() bool { return len(t.direct)+len(t.limited)+len(t.delegates) > 0 }
+
+// Evaluate decides. A matching Deny of any policy comes first. After that, on a
+// key of the caller's own account:
 //
-// Source: AWS KMS Developer Guide, "Determining access to AWS KMS keys" and
-// "Allowing users in other accounts to use a KMS key"; IAM User Guide, "Policy
-// evaluation logic".
+//   - A key policy that names the user, the session or everyone is enough.
+//   - One that names the role of the session, or the user behind a federated user,
+//     is enough where boundary and session policies allow too. The same holds for
+//     the account's root user, which the account's principal names.
+//   - One that names the caller's account needs an identity policy that allows as
+//     well, within boundary and session policies.
+//   - A grant allows what the same principal in a key policy would allow.
+//   - Identity policies alone never do.
+//
+// On another account's key, key policy and identity policy must both allow,
+// within boundary and session policies, and only the operations that AWS lets act
+// across accounts are possible; a grant suffices for both. Services need no
+// identity policies. A federated user without a session policy has no permissions
+// but those that name the session or everyone.
+//
+// Source: AWS KMS Developer Guide, "Determining access to AWS KMS keys",
+// "Allowing users in other accounts to use a KMS key" and "Grants in AWS KMS"; IAM
+// User Guide, "How AWS enforcement code logic evaluates requests", "AWS JSON
+// policy elements: Principal" and "Permissions boundaries for IAM entities"; AWS
+// STS API Reference, "GetFederationToken".
 func Evaluate(in Input) Decision {
 	req := &in.Request
-	d := Decision{Trace: Trace{Principal: req.Principal, Action: req.Action, Resource: req.Resource, Policies: []PolicyTrace{}}}
-	for _, s := range []*string{&d.Trace.Principal.ARN, &d.Trace.Principal.RoleARN, &d.Trace.Action, &d.Trace.Resource} {
+	d := Decision{Trace: Trace{
+		Principal: req.Principal, Action: req.Action, Resource: req.Resource,
+		TakesRecipient: req.TakesRecipient, Policies: []PolicyTrace{},
+	}}
+	p := &d.Trace.Principal
+	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &d.Trace.Action, &d.Trace.Resource} {
 		d.Trace.clip(s)
 	}
 	if !in.valid() {
@@ -85,18 +122,27 @@ func Evaluate(in Input) Decision {
 		return d
 	}
 	e := evaluation{
-		request: req, action: strings.ToLower(req.Action),
+		request: req, action: strings.ToLower(req.Action), bounded: in.Boundary != nil,
 		env:   environment{context: fold(req.Context)},
 		trace: &d.Trace, budget: traceBudget,
 	}
-	var key, identity tally
+	var v verdicts
 	if in.KeyPolicy != nil {
-		e.policy(in.KeyPolicy, "", &key)
+		e.policy(in.KeyPolicy, kindKey, "", &v.key)
 	}
 	for _, n := range in.Identity {
-		e.policy(n.Policy, n.Name, &identity)
+		e.policy(n.Policy, kindIdentity, n.Name, &v.identity)
 	}
-	d.decide(&in, &key, &identity)
+	if in.Boundary != nil {
+		e.policy(in.Boundary.Policy, kindBoundary, in.Boundary.Name, &v.boundary)
+	}
+	for _, n := range in.Session {
+		e.policy(n.Policy, kindSession, n.Name, &v.session)
+	}
+	if in.KeyPolicy != nil {
+		v.grants = e.grants(in.Grants)
+	}
+	d.decide(&in, &v)
 	d.By = d.By[:min(len(d.By), maxRefs)]
 	return d
 }
@@ -105,43 +151,14 @@ func (in *Input) valid() bool {
 	if p := in.KeyPolicy; p != nil && (!p.parsed || p.Kind != KindKey) {
 		return false
 	}
-	return !slices.ContainsFunc(in.Identity, func(n Named) bool {
-		return n.Policy == nil || !n.Policy.parsed || n.Policy.Kind != KindIdentity
-	})
+	bad := func(n Named) bool { return n.Policy == nil || !n.Policy.parsed || n.Policy.Kind != KindIdentity }
+	return !slices.ContainsFunc(in.Identity, bad) && !slices.ContainsFunc(in.Session, bad) &&
+		(in.Boundary == nil || !bad(*in.Boundary))
 }
 
-func (d *Decision) decide(in *Input, key, identity *tally) {
-	deny := func(cause Cause, by []StatementRef) { d.Cause, d.By = cause, by }
-	allow := func(cause Cause, by ...[]StatementRef) { d.Allowed, d.Cause, d.By = true, cause, slices.Concat(by...) }
-	req := &in.Request
-	own := req.Principal.AccountID != "" && req.Principal.AccountID == req.ResourceAccount
-	switch {
-	case len(key.denies) > 0:
-		deny(CauseKeyDeny, key.denies)
-	case len(identity.denies) > 0:
-		deny(CauseIdentityDeny, identity.denies)
-	case in.KeyPolicy == nil && in.NoKey:
-		if len(identity.direct) == 0 && req.Principal.Type != CallerRoot {
-			deny(CauseNoIdentityAllow, nil)
-		} else {
-			allow(CauseIdentity, identity.direct)
-		}
-	case len(key.direct) == 0 && len(key.delegates) == 0:
-		deny(CauseNoKeyAllow, nil)
-	case len(key.direct) > 0 && (own || req.Principal.Type == CallerService):
-		allow(CauseKeyPolicy, key.direct)
-	case !own && !crossAccount[strings.ToLower(req.Action)]:
-		deny(CauseCrossAccount, nil)
-	case !own && req.Principal.Type == CallerRoot:
-		allow(CauseBoth, key.direct, key.delegates)
-	case len(identity.direct) == 0:
-		deny(CauseNoIdentityAllow, nil)
-	case own:
-		allow(CauseDelegated, key.delegates, identity.direct)
-	default:
-		allow(CauseBoth, key.direct, key.delegates, identity.direct)
-	}
-}
+// CrossAccount tells whether AWS KMS allows the action, such as "kms:Decrypt", on
+// another account's key.
+func CrossAccount(action string) bool { return crossAccount[strings.ToLower(action)] }
 
 // crossAccount has the actions that AWS KMS allows on another account's key, in
 // lower case. Source: AWS KMS Developer Guide, "AWS KMS permissions", column

@@ -252,7 +252,11 @@ func TestTails(t *testing.T) {
 		CauseCrossAccount:    "because no resource-based policy allows the kms:Decrypt action",
 		CauseInvalid:         "because no resource-based policy allows the kms:Decrypt action",
 		CauseNoIdentityAllow: "because no identity-based policy allows the kms:Decrypt action",
-		CauseKeyPolicy:       "", CauseDelegated: "", CauseIdentity: "", CauseBoth: "",
+		CauseBoundaryDeny:    "with an explicit deny in a permissions boundary",
+		CauseSessionDeny:     "with an explicit deny in a session policy",
+		CauseNoBoundaryAllow: "because no permissions boundary allows the kms:Decrypt action",
+		CauseNoSessionAllow:  "because no session policy allows the kms:Decrypt action",
+		CauseKeyPolicy:       "", CauseDelegated: "", CauseIdentity: "", CauseBoth: "", CauseGrant: "",
 	} {
 		d := Decision{Cause: cause, Trace: Trace{Action: "kms:Decrypt", Resource: keyARN, Principal: session}}
 		if got := d.Tail(); got != want {

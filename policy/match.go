@@ -11,15 +11,16 @@ import (
 type evaluation struct {
 	request *Request
 	action  string // lower case
+	bounded bool   // the caller has a permissions boundary
 	env     environment
 	trace   *Trace
 	budget  int // bytes of trace still free
 }
 
 // policy runs every statement of p and adds what it comes to.
-func (e *evaluation) policy(p *Policy, name string, sum *tally) {
+func (e *evaluation) policy(p *Policy, kind, name string, sum *tally) {
 	e.trace.clip(&name)
-	t := PolicyTrace{Kind: p.Kind.String(), Name: name, Statements: make([]StatementTrace, 0, min(len(p.Statements), 16))}
+	t := PolicyTrace{Kind: kind, Name: name, Statements: make([]StatementTrace, 0, min(len(p.Statements), 16))}
 	for i := range p.Statements {
 		s := &p.Statements[i]
 		st, reach := e.statement(s, p.Kind)
@@ -44,6 +45,8 @@ func (t *tally) add(effect Effect, how reach, ref StatementRef) {
 		list = &t.denies
 	case how == byAccount:
 		list = &t.delegates
+	case how == limited:
+		list = &t.limited
 	}
 	if len(*list) < maxRefs {
 		if len(ref.Sid) > maxValue {
@@ -59,7 +62,7 @@ func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) 
 	t := StatementTrace{Sid: s.Sid, Effect: s.Effect, Inert: s.Inert()}
 	how := directly
 	if kind == KindKey {
-		how = s.reach(&e.request.Principal)
+		how = s.reach(&e.request.Principal, e.bounded)
 		t.Delegates = how == byAccount && s.Effect == Allow
 	}
 	if how == notNamed {

@@ -4,24 +4,36 @@ package policy
 
 import "fmt"
 
+// policyTypes has AWS's name for the type of policy that a cause speaks of.
+// Source: IAM User Guide, "Access denied error messages".
+var policyTypes = map[Cause]string{
+	CauseNoKeyAllow:      "resource-based policy",
+	CauseCrossAccount:    "resource-based policy",
+	CauseInvalid:         "resource-based policy",
+	CauseNoIdentityAllow: "identity-based policy",
+	CauseNoBoundaryAllow: "permissions boundary",
+	CauseNoSessionAllow:  "session policy",
+}
+
 // Tail returns the end of AWS's message for a denial, such as "because no
 // resource-based policy allows the kms:Decrypt action"; "" for a decision that
 // allows. Source: IAM User Guide, "Access denied error messages".
 func (d *Decision) Tail() string {
-	kind := ""
+	const deny = "with an explicit deny in "
 	switch d.Cause {
 	case CauseKeyDeny:
-		return "with an explicit deny in a resource-based policy"
+		return deny + "a resource-based policy"
 	case CauseIdentityDeny:
-		return "with an explicit deny in an identity-based policy"
-	case CauseNoKeyAllow, CauseCrossAccount, CauseInvalid:
-		kind = "resource"
-	case CauseNoIdentityAllow:
-		kind = "identity"
-	default:
-		return ""
+		return deny + "an identity-based policy"
+	case CauseBoundaryDeny:
+		return deny + "a permissions boundary"
+	case CauseSessionDeny:
+		return deny + "a session policy"
 	}
-	return fmt.Sprintf("because no %s-based policy allows the %s action", kind, d.Trace.Action)
+	if kind, denies := policyTypes[d.Cause]; denies {
+		return fmt.Sprintf("because no %s allows the %s action", kind, d.Trace.Action)
+	}
+	return ""
 }
 
 // Message returns AWS's whole message for a denial, "" for a decision that

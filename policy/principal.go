@@ -31,6 +31,9 @@ type Principal struct {
 	AccountID string `json:"account,omitempty"`
 	// RoleARN is the ARN, with its path, of the role whose session this is.
 	RoleARN string `json:"role_arn,omitempty"`
+	// UserARN is the ARN of the IAM user who got this federated user's session;
+	// empty if that was the root user.
+	UserARN string `json:"user_arn,omitempty"`
 }
 
 var (
@@ -67,14 +70,20 @@ func parseAWSPrincipal(s string) (PrincipalRef, bool) {
 	return PrincipalRef{}, false
 }
 
-// A reach is how a statement of a key policy names the caller.
+// A reach is how a statement of a key policy, or a grant, names the caller, the
+// strongest last. Source: IAM User Guide, "How AWS enforcement code logic
+// evaluates requests", under resource-based policies; for everyone, "AWS JSON
+// policy elements: Principal", under IAM role principals.
 type reach uint8
 
 const (
 	notNamed reach = iota
 	// byAccount: an Allow delegates to the caller's account.
 	byAccount
-	// directly: an Allow needs no identity policy.
+	// limited: an Allow needs no identity policy, but boundary and session policies
+	// limit it.
+	limited
+	// directly: an Allow needs nothing else.
 	directly
 )
 
@@ -87,12 +96,12 @@ func (r PrincipalRef) names(p *Principal) reach {
 		case p.AccountID == "" || r.Account != p.AccountID:
 			return notNamed
 		case p.Type == CallerRoot:
-			return directly
+			return limited
 		}
 		return byAccount
 	case PrincipalRole:
 		if p.RoleARN != "" && r.Value == p.RoleARN {
-			return directly
+			return limited
 		}
 		return notNamed
 	case PrincipalService:
@@ -101,23 +110,32 @@ func (r PrincipalRef) names(p *Principal) reach {
 		}
 		return notNamed
 	}
-	if p.Type != CallerService && r.Value == p.ARN {
+	switch {
+	case p.Type == CallerService:
+		return notNamed
+	case r.Value == p.ARN:
 		return directly
+	case r.Kind == PrincipalUser && p.Type == CallerFederated && r.Value == p.UserARN:
+		return limited
 	}
 	return notNamed
 }
 
 // reach tells how the statement names the caller. NotPrincipal, which stands
 // with Deny only, leaves a caller out only if it lists all that the caller is:
-// the account, the role if there is one, and the caller itself. Source: IAM User
-// Guide, "NotPrincipal".
-func (s *Statement) reach(p *Principal) reach {
+// the account, the role if there is one, and the caller itself. Whoever has a
+// permissions boundary is never left out. Source: IAM User Guide, "AWS JSON policy
+// elements: NotPrincipal".
+func (s *Statement) reach(p *Principal, bounded bool) reach {
 	if s.NotPrincipal == nil {
 		best := notNamed
 		for _, r := range s.Principal {
 			best = max(best, r.names(p))
 		}
 		return best
+	}
+	if bounded {
+		return directly
 	}
 	lists := func(kinds ...PrincipalKind) bool {
 		return slices.ContainsFunc(s.NotPrincipal, func(r PrincipalRef) bool {

@@ -19,15 +19,27 @@ const (
 	// CauseBoth: across accounts, the key policy and an identity policy allow.
 	CauseBoth Cause = "key-and-identity-policy"
 
+	// CauseGrant: a grant allows.
+	CauseGrant Cause = "grant"
+
 	// CauseKeyDeny: a statement of the key policy denies.
 	CauseKeyDeny Cause = "key-policy-deny"
 	// CauseIdentityDeny: a statement of an identity policy denies.
 	CauseIdentityDeny Cause = "identity-policy-deny"
+	// CauseBoundaryDeny: a statement of the permissions boundary denies.
+	CauseBoundaryDeny Cause = "boundary-deny"
+	// CauseSessionDeny: a statement of a session policy denies.
+	CauseSessionDeny Cause = "session-policy-deny"
 	// CauseNoKeyAllow: no statement of the key policy allows the caller, nor its
-	// account.
+	// account, and no grant does.
 	CauseNoKeyAllow Cause = "no-key-policy-allow"
 	// CauseNoIdentityAllow: no identity policy allows, where one must.
 	CauseNoIdentityAllow Cause = "no-identity-policy-allow"
+	// CauseNoBoundaryAllow: the permissions boundary does not allow what other
+	// policies do.
+	CauseNoBoundaryAllow Cause = "no-boundary-allow"
+	// CauseNoSessionAllow: no session policy allows what other policies do.
+	CauseNoSessionAllow Cause = "no-session-policy-allow"
 	// CauseCrossAccount: the action is not possible on another account's key.
 	CauseCrossAccount Cause = "cross-account-action"
 	// CauseInvalid: a policy of the input was not made by Parse, or is of the
@@ -35,15 +47,31 @@ const (
 	CauseInvalid Cause = "invalid-policy"
 )
 
-// An Element is a part of a statement that a request can fail to match.
+// An Element is a part of a statement, or of a grant, that a request can fail to
+// match.
 type Element string
 
-// The elements.
+// The elements of statements.
 const (
 	ElementPrincipal Element = "principal"
 	ElementAction    Element = "action"
 	ElementResource  Element = "resource"
 	ElementCondition Element = "condition"
+)
+
+// The elements of grants.
+const (
+	ElementGrantee    Element = "grantee"
+	ElementOperation  Element = "operation"
+	ElementConstraint Element = "constraint"
+)
+
+// The kinds of policy in a trace.
+const (
+	kindKey      = "key"
+	kindIdentity = "identity"
+	kindBoundary = "boundary"
+	kindSession  = "session"
 )
 
 // A Decision is the answer of [Evaluate]. It and all in it can be written as JSON
@@ -53,14 +81,16 @@ type Decision struct {
 	Cause   Cause `json:"cause"`
 	// By names the statements that decided, at most sixteen; it is empty where no
 	// statement did.
-	By    []StatementRef `json:"by,omitempty"`
-	Trace Trace          `json:"trace"`
+	By []StatementRef `json:"by,omitempty"`
+	// Grant is the id of the grant that allowed.
+	Grant string `json:"grant,omitempty"`
+	Trace Trace  `json:"trace"`
 }
 
 // A StatementRef names one statement of one policy.
 type StatementRef struct {
-	Kind   string `json:"kind"`             // "key" or "identity"
-	Policy string `json:"policy,omitempty"` // the name of an identity policy
+	Kind   string `json:"kind"`             // "key", "identity", "boundary" or "session"
+	Policy string `json:"policy,omitempty"` // the name of a policy that is not the key's
 	Index  int    `json:"index"`            // from 0
 	Sid    string `json:"sid,omitempty"`
 }
@@ -69,18 +99,23 @@ type StatementRef struct {
 // encryption context, which is no secret, and never key material. It is bounded:
 // about 64 KiB of text, with 1 KiB for a single value.
 type Trace struct {
-	Principal Principal     `json:"principal"`
-	Action    string        `json:"action"`
-	Resource  string        `json:"resource"`
-	Policies  []PolicyTrace `json:"policies"`
-	// Truncated says that statements, values or parts of values were left out to
+	Principal Principal `json:"principal"`
+	Action    string    `json:"action"`
+	Resource  string    `json:"resource"`
+	// TakesRecipient says that the operation took an attestation document in this
+	// request.
+	TakesRecipient bool          `json:"takes_recipient,omitempty"`
+	Policies       []PolicyTrace `json:"policies"`
+	// Grants are the grants of the key.
+	Grants []GrantTrace `json:"grants,omitempty"`
+	// Truncated says that statements, grants, values or parts of values were left out to
 	// keep the bound. The decision took account of them.
 	Truncated bool `json:"truncated,omitempty"`
 }
 
 // A PolicyTrace has the statements of one policy in their order.
 type PolicyTrace struct {
-	Kind       string           `json:"kind"`
+	Kind       string           `json:"kind"` // as in [StatementRef]
 	Name       string           `json:"name,omitempty"`
 	Statements []StatementTrace `json:"statements"`
 }
@@ -102,6 +137,17 @@ type StatementTrace struct {
 	// Conditions has every condition of the statement, whether or not the other
 	// elements matched.
 	Conditions []ConditionTrace `json:"conditions,omitempty"`
+}
+
+// A GrantTrace says whether one grant matched and why not.
+type GrantTrace struct {
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Matched bool   `json:"matched"`
+	// Failed has every element that did not match.
+	Failed []Element `json:"failed,omitempty"`
+	// Delegates marks a grant to the caller's account and not to the caller.
+	Delegates bool `json:"delegates,omitempty"`
 }
 
 // A ConditionTrace is one condition key under one operator.
@@ -129,6 +175,7 @@ const (
 	appliedShare  = 16 << 10 // kept for statements that applied
 	statementCost = 80       // bytes of JSON around the texts
 	conditionCost = 90
+	grantCost     = 80
 )
 
 // add appends the statement unless the trace is full. The statement shares its
@@ -149,6 +196,22 @@ func (t *Trace) add(p *PolicyTrace, s StatementTrace, budget *int) {
 	}
 	*budget -= cost
 	p.Statements = append(p.Statements, s)
+}
+
+// addGrant appends the grant unless the trace is full. What is not for the caller
+// leaves room for what is.
+func (t *Trace) addGrant(g GrantTrace, forCaller bool, budget *int) {
+	cost := grantCost + t.clip(&g.ID) + t.clip(&g.Name)
+	floor := appliedShare
+	if forCaller {
+		floor = 0
+	}
+	if *budget-cost < floor {
+		t.Truncated = true
+		return
+	}
+	*budget -= cost
+	t.Grants = append(t.Grants, g)
 }
 
 func (t *Trace) clip(s *string) int {

@@ -9,19 +9,69 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
-// base returns the signature base of a request (RFC 9421 §2.5). params is the
-// value of @signature-params.
-func base(r *http.Request, components []string, params string) ([]byte, error) {
+// A target is what the derived components of a request are taken from (RFC 9421
+// §2.2).
+type target struct {
+	method, scheme, authority string
+	url                       *url.URL
+}
+
+// received is the target of a request that a server read: the one that was sent,
+// RequestURI, and not URL, of which handlers such as [http.StripPrefix] take away
+// what the sender signed. Its scheme is https, whether TLS ends here or at a proxy
+// before: only the sender's word for that is in the request.
+func received(r *http.Request) (*target, error) {
+	u, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil {
+		return nil, refuse("component", "the request has no target that could be read")
+	}
+	// Two targets that are read alike are not the same one: /a^b is no /a%5Eb.
+	if u.Path != "" && !strings.HasSuffix(r.RequestURI, u.RequestURI()) {
+		return nil, refuse("component", "the request's target is not in the form that is signed")
+	}
+	return newTarget(r.Method, "https", r.Host, u)
+}
+
+// outgoing is the target of a request that a client is to send.
+func outgoing(r *http.Request) (*target, error) {
+	host := r.Host
+	if host == "" {
+		host = r.URL.Host
+	}
+	return newTarget(r.Method, strings.ToLower(r.URL.Scheme), host, r.URL)
+}
+
+func newTarget(method, scheme, host string, u *url.URL) (*target, error) {
 	// Such a target has no path that @path would be: mailto:x would pass for /.
-	if r.URL.Opaque != "" || r.URL.User != nil {
+	if u.Opaque != "" || u.User != nil {
 		return nil, refuse("component", "the request's target has no authority and path, or has a user")
 	}
+	port := ":80"
+	if scheme == "https" {
+		port = ":443"
+	}
+	// In lower case and without the scheme's own port (RFC 9421 §2.2.3).
+	return &target{method, scheme, strings.TrimSuffix(strings.ToLower(host), port), u}, nil
+}
+
+// path is @path: that of a URL without one is / (RFC 9421 §2.2.6).
+func (t *target) path() string {
+	if p := t.url.EscapedPath(); p != "" {
+		return p
+	}
+	return "/"
+}
+
+// base returns the signature base of a request (RFC 9421 §2.5). params is the
+// value of @signature-params.
+func (t *target) base(r *http.Request, components []string, params string) ([]byte, error) {
 	var b bytes.Buffer
 	for _, name := range components {
-		value, err := component(r, name)
+		value, err := t.component(r, name)
 		if err != nil {
 			return nil, err
 		}
@@ -31,24 +81,23 @@ func base(r *http.Request, components []string, params string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// component returns the value of a component (RFC 9421 §2.1, §2.2) of a request,
-// one that is received or one that is to be sent.
-func component(r *http.Request, name string) (string, error) {
+// component returns the value of a component (RFC 9421 §2.1, §2.2) of a request.
+func (t *target) component(r *http.Request, name string) (string, error) {
 	switch name {
 	case "@method":
-		return r.Method, nil
+		return t.method, nil
 	case "@scheme":
-		return scheme(r), nil
+		return t.scheme, nil
 	case "@authority":
-		return authority(r), nil
+		return t.authority, nil
 	case "@path":
-		return path(r), nil
+		return t.path(), nil
 	case "@query":
-		return "?" + r.URL.RawQuery, nil
+		return "?" + t.url.RawQuery, nil
 	case "@target-uri":
-		uri := scheme(r) + "://" + authority(r) + path(r)
-		if r.URL.RawQuery != "" || r.URL.ForceQuery {
-			uri += "?" + r.URL.RawQuery
+		uri := t.scheme + "://" + t.authority + t.path()
+		if t.url.RawQuery != "" || t.url.ForceQuery {
+			uri += "?" + t.url.RawQuery
 		}
 		return uri, nil
 	case "host":
@@ -68,37 +117,6 @@ func component(r *http.Request, name string) (string, error) {
 		}
 	}
 	return strings.Join(trimmed, ", "), nil
-}
-
-func scheme(r *http.Request) string {
-	switch {
-	case r.TLS != nil: // whatever a client wrote into the request line
-		return "https"
-	case r.URL.Scheme != "":
-		return strings.ToLower(r.URL.Scheme)
-	}
-	return "http"
-}
-
-// authority is the host in lower case without the scheme's own port.
-func authority(r *http.Request) string {
-	host := r.Host
-	if host == "" {
-		host = r.URL.Host
-	}
-	host = strings.ToLower(host)
-	port := ":80"
-	if scheme(r) == "https" {
-		port = ":443"
-	}
-	return strings.TrimSuffix(host, port)
-}
-
-func path(r *http.Request) string {
-	if p := r.URL.EscapedPath(); p != "" {
-		return p
-	}
-	return "/"
 }
 
 // ContentDigest returns the value of Content-Digest for a body, SHA-256 (RFC

@@ -168,7 +168,68 @@ func signed(t testing.TB, key crypto.Signer, in Input) *http.Request {
 	if err := Sign(r, in, key); err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return arrived(t, r)
+}
+
+// arrived is a request as a server reads it after a proxy that ends TLS.
+func arrived(t testing.TB, r *http.Request) *http.Request {
+	t.Helper()
+	var wire bytes.Buffer
+	if err := r.Write(&wire); err != nil {
+		t.Fatal(err)
+	}
+	got, err := http.ReadRequest(bufio.NewReader(&wire))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestBehindProxy: what was signed for https verifies where TLS was ended before,
+// with the port of https or without; what was signed for http does not.
+func TestBehindProxy(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	for url, good := range map[string]bool{
+		"https://example.com:443/": true, "https://example.com/?": true, "https://EXAMPLE.com": true, "https://example.com:8443/": true,
+		"http://example.com/": false, "http://example.com:80/": false,
+	} {
+		r, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Sign(r, Input{Components: []string{"@method", "@target-uri", "@scheme", "@authority"}}, key); err != nil {
+			t.Fatal(err)
+		}
+		got := arrived(t, r)
+		s, err := Parse(got.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range []string{got.Host, strings.TrimSuffix(got.Host, ":443")} {
+			got.Host = host
+			if err := s.Verify(got, key.Public()); (err == nil) != good {
+				t.Errorf("%s to %s: %v", url, host, err)
+			}
+		}
+	}
+}
+
+// TestTargetAsSent: a target that a handler rewrote counts as it was sent.
+func TestTargetAsSent(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	r := signed(t, key, Input{Components: []string{"@method", "@authority", "@path", "@query"}})
+	s, err := Parse(r.Header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.URL.Path, r.URL.RawPath = "/stripped", ""
+	if err := s.Verify(r, key.Public()); err != nil {
+		t.Errorf("as sent: %v", err)
+	}
+	r.URL.Path, r.URL.RawPath, r.RequestURI = "/a/b", "/a%2Fb", "/prefix/a%2Fb?q=1"
+	if s.Verify(r, key.Public()) == nil {
+		t.Error("verified for a longer path than was signed")
+	}
 }
 
 func TestEveryComponentCounts(t *testing.T) {
@@ -186,10 +247,10 @@ func TestEveryComponentCounts(t *testing.T) {
 			"method":    func(r *http.Request) { r.Method = "POST" },
 			"host":      func(r *http.Request) { r.Host = "example.org" },
 			"port":      func(r *http.Request) { r.Host = "example.com:444" },
-			"scheme":    func(r *http.Request) { r.URL.Scheme = "http" },
-			"path":      func(r *http.Request) { r.URL.Path, r.URL.RawPath = "/a/b", "" },
-			"query":     func(r *http.Request) { r.URL.RawQuery = "q=2" },
-			"no query":  func(r *http.Request) { r.URL.RawQuery = "" },
+			"path":      func(r *http.Request) { r.RequestURI = "/a/b?q=1" },
+			"query":     func(r *http.Request) { r.RequestURI = "/a%2Fb?q=2" },
+			"no query":  func(r *http.Request) { r.RequestURI = "/a%2Fb" },
+			"no target": func(r *http.Request) { r.RequestURI = "" },
 			"field":     func(r *http.Request) { r.Header.Add("X-List", "c") },
 			"no field":  func(r *http.Request) { r.Header.Del("X-List") },
 			"digest":    func(r *http.Request) { r.Header.Set("Content-Digest", ContentDigest(nil)) },
@@ -331,7 +392,11 @@ func FuzzSignatureInput(f *testing.F) {
 		if !reflect.DeepEqual(again, s.Input) {
 			t.Fatalf("%+v, then %+v", s.Input, again)
 		}
-		if message, err := base(request(t), s.Components, s.params); err == nil && !bytes.HasSuffix(message, []byte(s.params)) {
+		target, err := received(request(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if message, err := target.base(request(t), s.Components, s.params); err == nil && !bytes.HasSuffix(message, []byte(s.params)) {
 			t.Fatalf("base %q", message)
 		}
 	})
@@ -348,7 +413,10 @@ func TestTargetsWithoutPath(t *testing.T) {
 		}
 		return r
 	}
-	r := read("/")
+	r, err := http.NewRequest("GET", "https://example.com/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := Sign(r, Input{Components: []string{"@method", "@authority", "@path", "@query"}, Created: 1}, key); err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +426,8 @@ func TestTargetsWithoutPath(t *testing.T) {
 	}
 	for target, want := range map[string]string{
 		"/": "", "http://example.com/": "", "mailto:x": "httpsig.component", "http:x": "httpsig.component",
-		"http://root@example.com/": "httpsig.component",
+		"http://root@example.com/": "httpsig.component", "/#x": "httpsig.component", "/^": "httpsig.component", "http://example.com/^": "httpsig.component",
+		"//": "httpsig.signature", "/x": "httpsig.signature", "*": "httpsig.signature",
 	} {
 		err := signature.Verify(read(target), key.Public())
 		got := ""

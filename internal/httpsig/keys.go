@@ -43,8 +43,10 @@ func Algorithm(key crypto.PublicKey) (string, error) {
 	return "", reason.New(reason.Unsupported, "httpsig.key", "the key is none of P-256, P-384, Ed25519 and RSA of 2048 to 4096 bits")
 }
 
-// Verify checks the signature of a request. What it must cover, and its times
-// and nonce, are the caller's to check.
+// Verify checks the signature of a request that a server received: of its target
+// as it was sent, RequestURI, without which it is refused, with the scheme https.
+// What the signature must cover, and its times and nonce, are the caller's to
+// check.
 func (s *Signature) Verify(r *http.Request, key crypto.PublicKey) error {
 	algorithm, err := Algorithm(key)
 	if err != nil {
@@ -53,7 +55,11 @@ func (s *Signature) Verify(r *http.Request, key crypto.PublicKey) error {
 	if s.Alg != "" && s.Alg != algorithm {
 		return reason.New(reason.BadSignature, "httpsig.algorithm", "the signature says algorithm %q, the key's is %s", s.Alg, algorithm)
 	}
-	message, err := base(r, s.Components, s.params)
+	t, err := received(r)
+	if err != nil {
+		return err
+	}
+	message, err := t.base(r, s.Components, s.params)
 	if err != nil {
 		return err
 	}
@@ -90,7 +96,8 @@ func hash(key *ecdsa.PublicKey, message []byte) []byte {
 	return sum[:]
 }
 
-// Sign adds Signature-Input and Signature to a request, under the label sig1.
+// Sign adds Signature-Input and Signature to a request that is to be sent, under
+// the label sig1.
 func Sign(r *http.Request, in Input, key crypto.Signer) error {
 	if _, err := Algorithm(key.Public()); err != nil {
 		return err
@@ -99,7 +106,11 @@ func Sign(r *http.Request, in Input, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	message, err := base(r, in.Components, params)
+	t, err := outgoing(r)
+	if err != nil {
+		return err
+	}
+	message, err := t.base(r, in.Components, params)
 	if err != nil {
 		return err
 	}

@@ -20,15 +20,18 @@ import (
 // Constraints are not checked: see [Validate].
 func Decode[I any](body []byte) (*I, error) {
 	in := new(I)
-	l := &lexer{data: body}
-	err := decodeStruct(l, reflect.ValueOf(in).Elem())
-	if err == nil {
-		err = l.end()
-	}
-	if err != nil {
+	if err := decode(body, reflect.ValueOf(in).Elem()); err != nil {
 		return nil, &Error{Code: Serialization, Message: err.Error()}
 	}
 	return in, nil
+}
+
+func decode(body []byte, v reflect.Value) error {
+	l := &lexer{data: body}
+	if err := decodeStruct(l, v); err != nil {
+		return err
+	}
+	return l.end()
 }
 
 // A shape is what is known about a struct type.
@@ -70,7 +73,12 @@ func decodeStruct(l *lexer, v reflect.Value) error {
 	})
 }
 
+var timestampType = reflect.TypeFor[Timestamp]()
+
 func decodeValue(l *lexer, v reflect.Value) error {
+	if v.Type() == timestampType {
+		return decodeTimestamp(l, v)
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -135,6 +143,22 @@ func decodeInteger(l *lexer, v reflect.Value) error {
 		return l.fault("a number is no 32-bit integer")
 	}
 	v.SetInt(n)
+	return nil
+}
+
+func decodeTimestamp(l *lexer, v reflect.Value) error {
+	if c := l.next(); c != '-' && (c < '0' || c > '9') {
+		return l.mistyped("Timestamp")
+	}
+	digits, err := l.number()
+	if err != nil {
+		return err
+	}
+	at, ok := parseTimestamp(digits)
+	if !ok {
+		return l.fault("a number is no time")
+	}
+	v.Set(reflect.ValueOf(at))
 	return nil
 }
 

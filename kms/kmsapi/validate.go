@@ -21,6 +21,9 @@ type member struct {
 	items    *bounds
 	enum     []string
 	values   []string
+	pattern  *pattern
+	// sensitive values are shown neither in messages nor in records.
+	sensitive bool
 }
 
 type bounds struct{ min, max int }
@@ -45,6 +48,12 @@ func parseMember(f reflect.StructField) member {
 			m.enum = mustEnum(argument)
 		case "values":
 			m.values = mustEnum(argument)
+		case "pattern":
+			if m.pattern = patterns[argument]; m.pattern == nil {
+				panic("kmsapi: no pattern " + argument)
+			}
+		case "sensitive":
+			m.sensitive = true
 		default:
 			panic("kmsapi: tag of " + f.Name)
 		}
@@ -113,18 +122,20 @@ func validateStruct(v reflect.Value, prefix string, found *[]string) {
 func (m member) check(v reflect.Value, path string, found *[]string) {
 	report := func(violations []string) {
 		for _, violation := range violations {
-			*found = append(*found, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: %s", shown(v), path, violation))
+			*found = append(*found, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: %s", m.shown(v), path, violation))
 		}
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		validateStruct(v, path+".", found)
+		if v.Type() != timestampType {
+			validateStruct(v, path+".", found)
+		}
 	case reflect.String:
-		report(append(lengthViolations(utf8.RuneCountInString(v.String()), m.length), enumViolation(v.String(), m.enum)...))
+		report(textViolations(v.String(), m.length, m.pattern, m.enum))
 	case reflect.Int32:
-		report(valueViolations(int(v.Int()), m.value))
+		report(bounded(int(v.Int()), m.value, valueAtLeast, valueAtMost))
 	case reflect.Slice:
-		report(lengthViolations(v.Len(), m.length))
+		report(bounded(v.Len(), m.length, lengthAtLeast, lengthAtMost))
 		switch v.Type().Elem().Kind() {
 		case reflect.Struct:
 			for i := range v.Len() {
@@ -136,19 +147,50 @@ func (m member) check(v reflect.Value, path string, found *[]string) {
 	}
 }
 
+// itemViolations names all constraints of an entry if one entry violates one, as
+// AWS does.
 func (m member) itemViolations(list reflect.Value) []string {
 	for i := range list.Len() {
-		item := list.Index(i).String()
-		inner := append(lengthViolations(utf8.RuneCountInString(item), m.items), enumViolation(item, m.values)...)
-		if len(inner) > 0 {
-			return []string{"Member must satisfy constraint: [" + strings.Join(inner, ", ") + "]"}
+		if len(textViolations(list.Index(i).String(), m.items, m.pattern, m.values)) > 0 {
+			return []string{"Member must satisfy constraint: [" + strings.Join(m.itemConstraints(), ", ") + "]"}
 		}
 	}
 	return nil
 }
 
-// shown is the value in a message, with a space before it; blobs are hidden.
-func shown(v reflect.Value) string {
+func (m member) itemConstraints() []string {
+	var all []string
+	if m.items != nil {
+		all = append(all, fmt.Sprintf(lengthAtMost, m.items.max), fmt.Sprintf(lengthAtLeast, m.items.min))
+	}
+	if m.pattern != nil {
+		all = append(all, matchPattern+m.pattern.text)
+	}
+	if m.values != nil {
+		all = append(all, oneOf(m.values))
+	}
+	return all
+}
+
+// The words of AWS.
+const (
+	lengthAtMost  = "Member must have length less than or equal to %d"
+	lengthAtLeast = "Member must have length greater than or equal to %d"
+	valueAtMost   = "Member must have value less than or equal to %d"
+	valueAtLeast  = "Member must have value greater than or equal to %d"
+	matchPattern  = "Member must satisfy regular expression pattern: "
+)
+
+func oneOf(values []string) string {
+	return "Member must satisfy enum value set: [" + strings.Join(values, ", ") + "]"
+}
+
+// shown is the value in a message, with a space before it; blobs and sensitive
+// values are hidden.
+func (m member) shown(v reflect.Value) string {
+	if m.sensitive {
+		return ""
+	}
 	switch v.Kind() {
 	case reflect.String:
 		return " '" + v.String() + "'"
@@ -162,29 +204,23 @@ func shown(v reflect.Value) string {
 	return ""
 }
 
-func lengthViolations(n int, b *bounds) []string {
-	switch {
-	case b != nil && n > b.max:
-		return []string{fmt.Sprintf("Member must have length less than or equal to %d", b.max)}
-	case b != nil && n < b.min:
-		return []string{fmt.Sprintf("Member must have length greater than or equal to %d", b.min)}
+func textViolations(s string, length *bounds, p *pattern, enum []string) []string {
+	found := bounded(utf8.RuneCountInString(s), length, lengthAtLeast, lengthAtMost)
+	if p != nil && !p.re.MatchString(s) {
+		found = append(found, matchPattern+p.text)
 	}
-	return nil
+	if enum != nil && !slices.Contains(enum, s) {
+		found = append(found, oneOf(enum))
+	}
+	return found
 }
 
-func valueViolations(n int, b *bounds) []string {
+func bounded(n int, b *bounds, atLeast, atMost string) []string {
 	switch {
 	case b != nil && n > b.max:
-		return []string{fmt.Sprintf("Member must have value less than or equal to %d", b.max)}
+		return []string{fmt.Sprintf(atMost, b.max)}
 	case b != nil && n < b.min:
-		return []string{fmt.Sprintf("Member must have value greater than or equal to %d", b.min)}
+		return []string{fmt.Sprintf(atLeast, b.min)}
 	}
 	return nil
-}
-
-func enumViolation(s string, enum []string) []string {
-	if enum == nil || slices.Contains(enum, s) {
-		return nil
-	}
-	return []string{"Member must satisfy enum value set: [" + strings.Join(enum, ", ") + "]"}
 }

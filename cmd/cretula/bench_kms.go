@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cretula/cretula/internal/cli"
+)
+
+// A kmsBench says how much is measured.
+type kmsBench struct {
+	// keys is how many keys the large store has; the small one has two.
+	keys int
+	// rounds is how often everything is measured, in turn.
+	rounds int
+	// plain and attested are the requests of one turn.
+	plain, attested int
+	// loop is how often a turn repeats what is measured without requests.
+	loop int
+}
+
+// benchConnections is how many clients there are, each with one connection that
+// it keeps.
+const benchConnections = 64
+
+func newBenchKMS(env *cli.Env) *cobra.Command {
+	var asJSON bool
+	b := kmsBench{rounds: 9, plain: 2048, attested: 1024, loop: 256}
+	cmd := &cobra.Command{
+		Use:   "kms",
+		Short: "Measure what a Decrypt costs the key service, in its cryptography",
+		Long: `Measures the processor time that requests cost a key service, as its system
+counts it for the process. Two servers run, one over a store with two keys, one over
+a store with many; both write every event to an audit log on disk before they
+answer, as 'cretula up' does. Requests are signed before they are sent, by this
+process, over 64 connections. Everything takes turns, so that another load on the
+machine burdens all alike; a figure is the median of the rounds' ratios. What must
+hold:
+
+  a Decrypt, by a principal without a document, costs at most 2 times what a server
+  costs that reads the request, verifies its signature and answers as many bytes;
+
+  a Decrypt with an attestation document of its own, the chain of certificates being
+  known, costs at most 1.4 times its cryptography: verification of the signature of
+  the request and of the document, RSA-OAEP and AES-CBC of the answer, HKDF and
+  AES-GCM that unwrap the key material, KDF and AES-GCM of the ciphertext, HMAC of
+  the four rows that it reads;
+
+  a decision by an attested key policy, with its trace, costs at most 1.5 times a
+  verification of a request's signature;
+
+  the many keys change none of this by more than a tenth.
+
+The exit status is 1 if one of it does not.`,
+		Example: "  $ cretula bench kms",
+		Args:    exactArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if b.keys < 1 || b.keys > 1_000_000 {
+				return cli.Usagef("--keys: %d is not between 1 and 1000000", b.keys)
+			}
+			result, err := b.run(cmd.Context(), env)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = env.PrintJSON(result)
+			} else {
+				err = result.print(env)
+			}
+			if err == nil && slices.ContainsFunc(result.Targets, func(t benchTarget) bool { return !t.Met }) {
+				err = &cli.ExitError{Code: 1}
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	cmd.Flags().IntVar(&b.keys, "keys", 100_000, "`NUMBER` of keys in the large store")
+	return cmd
+}
+
+// What is measured. The first three are requests to a server, the rest is called
+// in its process.
+const (
+	benchSignature    = "signature_only"
+	benchDecrypt      = "decrypt"
+	benchAttested     = "attested_decrypt"
+	benchCryptography = "cryptography"
+	benchSigV4        = "sigv4"
+	benchDecision     = "decision"
+)
+
+var benchKinds = []string{benchSignature, benchDecrypt, benchAttested, benchCryptography, benchSigV4, benchDecision}
+
+// A kmsBenchResult is what "bench kms --json" prints.
+type kmsBenchResult struct {
+	Schema      string `json:"schema"`
+	Go          string `json:"go"`
+	Platform    string `json:"platform"`
+	Keys        int    `json:"keys"`
+	Connections int    `json:"connections"`
+	Rounds      int    `json:"rounds"`
+	// Small and Large are median processor times in nanoseconds, by name, over the
+	// store with two keys and over that with many.
+	Small map[string]int64 `json:"small_cpu_ns"`
+	Large map[string]int64 `json:"large_cpu_ns"`
+	// RecordsPerSync is how many events of the requests one sync of the small
+	// store's audit log made durable, on average.
+	RecordsPerSync float64       `json:"audit_records_per_sync"`
+	Targets        []benchTarget `json:"targets"`
+}
+
+// kmsSamples are the times of one store: by name, one for each round.
+type kmsSamples map[string][]int64
+
+func (b kmsBench) run(ctx context.Context, env *cli.Env) (*kmsBenchResult, error) {
+	rig, err := newBenchRig(ctx, env, b)
+	if err != nil {
+		return nil, err
+	}
+	defer rig.close()
+	small, large := kmsSamples{}, kmsSamples{}
+	for round := range b.rounds {
+		rig.progress("round %d of %d", round+1, b.rounds)
+		if err := rig.round(ctx, round, small, large); err != nil {
+			return nil, err
+		}
+	}
+	rig.progress("")
+	result := &kmsBenchResult{
+		Schema: "cretula.bench.kms.v1", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Keys: b.keys, Connections: benchConnections, Rounds: b.rounds, Small: small.medians(), Large: large.medians(),
+	}
+	if result.RecordsPerSync, err = rig.recordsPerSync(); err != nil {
+		return nil, err
+	}
+	result.judge(small, large)
+	return result, nil
+}
+
+func (s kmsSamples) medians() map[string]int64 {
+	m := make(map[string]int64, len(s))
+	for name, times := range s {
+		m[name] = median(slices.Clone(times))
+	}
+	return m
+}
+
+func median[T int64 | float64](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// medianRatio is the median of the rounds' ratios.
+func medianRatio(a, b []int64) float64 {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = float64(a[i]) / float64(b[i])
+	}
+	return median(ratios)
+}
+
+func (r *kmsBenchResult) judge(small, large kmsSamples) {
+	add := func(name string, value, limit float64) {
+		r.Targets = append(r.Targets, benchTarget{Name: name, Value: value, Limit: limit, Met: value <= limit})
+	}
+	add("Decrypt / signature only", medianRatio(small[benchDecrypt], small[benchSignature]), 2)
+	add("attested Decrypt / its cryptography", medianRatio(small[benchAttested], small[benchCryptography]), 1.4)
+	add("decision with trace / SigV4 verification", medianRatio(small[benchDecision], small[benchSigV4]), 1.5)
+	for _, c := range []struct{ kind, text string }{
+		{benchDecrypt, "Decrypt"}, {benchAttested, "attested Decrypt"}, {benchDecision, "decision"},
+	} {
+		add(fmt.Sprintf("%s, many keys / two", c.text), medianRatio(large[c.kind], small[c.kind]), 1.1)
+	}
+}
+
+func (r *kmsBenchResult) print(env *cli.Env) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s, %s; processor time of the server, medians of %d rounds, %d connections\n\n", r.Go, r.Platform, r.Rounds, r.Connections)
+	fmt.Fprintf(&b, "  %-34s%12s%14s\n", "", "2 keys", fmt.Sprintf("%d keys", r.Keys))
+	for _, row := range []struct{ name, text string }{
+		{benchSignature, "request, signature verified only"}, {benchDecrypt, "Decrypt"}, {benchAttested, "attested Decrypt"},
+		{benchCryptography, "cryptography of it"}, {benchSigV4, "verification of SigV4"}, {benchDecision, "decision with trace"},
+	} {
+		fmt.Fprintf(&b, "  %-34s%9.1f µs%11.1f µs\n", row.text, float64(r.Small[row.name])/1e3, float64(r.Large[row.name])/1e3)
+	}
+	fmt.Fprintf(&b, "  %-34s%9.1f\n\n", "audit records per sync", r.RecordsPerSync)
+	for _, t := range r.Targets {
+		verdict := "met"
+		if !t.Met {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(&b, "  %-42s%6.2f  at most %g: %s\n", t.Name, t.Value, t.Limit, verdict)
+	}
+	_, err := env.Stdout.Write(b.Bytes())
+	return err
+}

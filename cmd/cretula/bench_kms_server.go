@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/datadir"
+	"github.com/cretula/cretula/internal/sigv4"
+	"github.com/cretula/cretula/kms/kmsserver"
+	"github.com/cretula/cretula/pcr"
+)
+
+// benchServerCommand is the hidden command of the process that is measured.
+const benchServerCommand = "kms-server"
+
+// A benchJob is what the process is told first.
+type benchJob struct {
+	Dir string `json:"dir"`
+	// Root is the emulator's root, DER.
+	Root []byte `json:"root"`
+	// Now is when Request and Document were made; Account is whose all is.
+	Now     time.Time `json:"now"`
+	Account string    `json:"account"`
+	// Secrets are those of the access keys, for the server that verifies
+	// signatures only.
+	Secrets map[string]string `json:"secrets"`
+	// AnswerBytes is how much the service answers to a Decrypt without a document.
+	AnswerBytes int `json:"answer_bytes"`
+	// Request is an attested Decrypt as it is sent, Document the one in it.
+	Request  []byte `json:"request"`
+	Document []byte `json:"document"`
+	// Secret is the plaintext.
+	Secret []byte `json:"secret"`
+	// Policy is that of the key KeyARN; Registers are those of the document.
+	Policy    string  `json:"policy"`
+	KeyARN    string  `json:"key_arn"`
+	Registers pcr.Set `json:"registers"`
+}
+
+// A benchReady answers the job with the addresses of the servers.
+type benchReady struct {
+	Service   string `json:"service"`
+	Signature string `json:"signature"`
+}
+
+// benchCPU asks for the processor time of the process so far.
+const benchCPU = "cpu"
+
+// A benchOrder asks for the processor time of What, done N times; the answer is
+// nanoseconds for one.
+type benchOrder struct {
+	What string `json:"what"`
+	N    int    `json:"n"`
+}
+
+func newBenchServerCommand(env *cli.Env) *cobra.Command {
+	return &cobra.Command{
+		Use:    benchServerCommand,
+		Short:  "The server that 'bench kms' measures",
+		Hidden: true,
+		Args:   noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			orders := json.NewDecoder(env.Stdin)
+			var job benchJob
+			if err := orders.Decode(&job); err != nil {
+				return err
+			}
+			return job.serve(cmd.Context(), orders, json.NewEncoder(env.Stdout))
+		},
+	}
+}
+
+// serve runs the servers and obeys until the orders end.
+func (j *benchJob) serve(ctx context.Context, orders *json.Decoder, answers *json.Encoder) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer cancel()
+	d, err := datadir.Open(ctx, j.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cancel()
+		serving.Wait()
+		d.Close()
+	}()
+	service, err := j.service(d)
+	if err != nil {
+		return err
+	}
+	signature, err := j.signatureOnly()
+	if err != nil {
+		return err
+	}
+	var addresses [2]string
+	for i, handler := range []http.Handler{service, signature} {
+		listener, err := kmsserver.Listen(ctx, "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		addresses[i] = listener.Addr().String()
+		serving.Go(func() { kmsserver.Serve(ctx, listener, handler, nil) })
+	}
+	loops, err := j.loops(d)
+	if err != nil {
+		return err
+	}
+	if err := answers.Encode(benchReady{addresses[0], addresses[1]}); err != nil {
+		return err
+	}
+	return obey(loops, orders, answers)
+}
+
+// service is the key service as 'cretula up' runs it; its log goes nowhere, but
+// is written.
+func (j *benchJob) service(d *datadir.Dir) (http.Handler, error) {
+	root, err := x509.ParseCertificate(j.Root)
+	if err != nil {
+		return nil, err
+	}
+	server, err := d.Server([]*x509.Certificate{root}, false)
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return kmsserver.New(kmsserver.Config{KMS: server, Logger: slog.New(slog.NewTextHandler(null, nil))})
+}
+
+// verifier knows the access keys by heart.
+func (j *benchJob) verifier(now func() time.Time) (*sigv4.Verifier[struct{}], error) {
+	return sigv4.New(sigv4.Options[struct{}]{
+		Service: "kms", Now: now,
+		Lookup: func(_ context.Context, id, _ string) ([]byte, struct{}, error) {
+			secret, ok := j.Secrets[id]
+			if !ok {
+				return nil, struct{}{}, sigv4.ErrUnknown
+			}
+			return []byte(secret), struct{}{}, nil
+		},
+	})
+}
+
+// signatureOnly is the server that others are compared with.
+func (j *benchJob) signatureOnly() (http.Handler, error) {
+	verifier, err := j.verifier(nil)
+	if err != nil {
+		return nil, err
+	}
+	answer := bytes.Repeat([]byte{' '}, j.AnswerBytes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := make([]byte, max(0, min(r.ContentLength, 1<<20)))
+		_, err := io.ReadFull(r.Body, body)
+		if err == nil {
+			_, err = verifier.Verify(r, body)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		w.Write(answer)
+	}), nil
+}
+
+// loops are the calls that are measured by themselves.
+func (j *benchJob) loops(d *datadir.Dir) (map[string]func() error, error) {
+	request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(j.Request)))
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(request.Body)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := j.verifier(func() time.Time { return j.Now })
+	if err != nil {
+		return nil, err
+	}
+	verify := func() error {
+		_, err := verifier.Verify(request, body)
+		return err
+	}
+	document, key, err := j.documentCheck()
+	if err != nil {
+		return nil, err
+	}
+	crypt, err := j.cryptography(d, key)
+	if err != nil {
+		return nil, err
+	}
+	decide, err := j.decision()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]func() error{
+		benchSigV4:    verify,
+		benchDecision: decide,
+		benchCryptography: func() error {
+			for _, f := range []func() error{verify, document, crypt} {
+				if err := f(); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}, nil
+}
+
+// documentCheck returns the verification of the document's signature, and the key
+// in the document.
+func (j *benchJob) documentCheck() (func() error, *rsa.PublicKey, error) {
+	check, err := coseCheck(j.Document)
+	if err != nil {
+		return nil, nil, err
+	}
+	document, err := attestation.Parse(j.Document)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := x509.ParsePKIXPublicKey(document.UnverifiedPublicKey())
+	if err != nil {
+		return nil, nil, err
+	}
+	public, ok := key.(*rsa.PublicKey)
+	if !ok {
+		return nil, nil, fmt.Errorf("the document's key is a %T", key)
+	}
+	return check, public, nil
+}
+
+// obey does what it is told until the orders end. A loop runs on all processors at
+// once, because so do requests: two threads of one core are slower than one.
+func obey(loops map[string]func() error, orders *json.Decoder, answers *json.Encoder) error {
+	for {
+		var order benchOrder
+		if err := orders.Decode(&order); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		before, err := processCPU()
+		if err != nil {
+			return err
+		}
+		if order.What == benchCPU {
+			if err := answers.Encode(before); err != nil {
+				return err
+			}
+			continue
+		}
+		workers := runtime.GOMAXPROCS(0)
+		if err := repeat(loops[order.What], workers, order.N); err != nil {
+			return fmt.Errorf("%s: %w", order.What, err)
+		}
+		after, err := processCPU()
+		if err != nil {
+			return err
+		}
+		if err := answers.Encode((after - before) / int64(workers*order.N)); err != nil {
+			return err
+		}
+	}
+}
+
+// repeat has each worker do it n times.
+func repeat(f func() error, workers, n int) error {
+	var wg sync.WaitGroup
+	failures := make(chan error, workers)
+	for range workers {
+		wg.Go(func() {
+			for range n {
+				if err := f(); err != nil {
+					failures <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-failures:
+		return err
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kmsapi
+
+import (
+	"reflect"
+	"sync"
+	"unicode/utf8"
+)
+
+// Common has the members that many inputs have. A member that is absent, or that
+// the shape has not, is nil.
+type Common struct {
+	KeyId             *string
+	EncryptionContext map[string]string
+	// HasEncryptionContext says that the shape has the member, even if the request
+	// has not.
+	HasEncryptionContext bool
+	GrantTokens          []string
+	DryRun               *bool
+	Recipient            *RecipientInfo
+	Limit                *int32
+	Marker               *string
+}
+
+var commonNames = [...]string{"KeyId", "EncryptionContext", "GrantTokens", "DryRun", "Recipient", "Limit", "Marker"}
+
+// commonIndex has the fields of commonNames in a shape, -1 where it has none.
+type commonIndex [len(commonNames)]int
+
+var commonIndexes sync.Map // reflect.Type → commonIndex
+
+func commonIndexOf(t reflect.Type) commonIndex {
+	if found, ok := commonIndexes.Load(t); ok {
+		return found.(commonIndex)
+	}
+	var index commonIndex
+	for i, name := range commonNames {
+		index[i] = -1
+		if f, ok := t.FieldByName(name); ok {
+			index[i] = f.Index[0]
+		}
+	}
+	commonIndexes.Store(t, index)
+	return index
+}
+
+// CommonOf returns the common members of an input, given as a pointer.
+func CommonOf(in any) Common {
+	v := reflect.ValueOf(in).Elem()
+	index := commonIndexOf(v.Type())
+	return Common{
+		KeyId:                memberAt[*string](v, index[0]),
+		EncryptionContext:    memberAt[map[string]string](v, index[1]),
+		HasEncryptionContext: index[1] >= 0,
+		GrantTokens:          memberAt[[]string](v, index[2]),
+		DryRun:               memberAt[*bool](v, index[3]),
+		Recipient:            memberAt[*RecipientInfo](v, index[4]),
+		Limit:                memberAt[*int32](v, index[5]),
+		Marker:               memberAt[*string](v, index[6]),
+	}
+}
+
+func memberAt[T any](v reflect.Value, index int) (none T) {
+	if index < 0 {
+		return none
+	}
+	return v.Field(index).Interface().(T)
+}
+
+// maxParameter is the longest string of an audit record, in bytes.
+const maxParameter = 1024
+
+// unrecorded are members that open something, or that are recorded elsewhere.
+var unrecorded = map[string]bool{"Recipient": true, "GrantTokens": true, "GrantToken": true, "ImportToken": true}
+
+// Parameters returns what of an input, given as a pointer, may stand in an audit
+// record, by the name that AWS's records use ("keyId"): no blobs, no tokens, no
+// secrets. Times are RFC 3339. A string longer than 1024 bytes is cut and ends in
+// "…".
+func Parameters(in any) map[string]any {
+	return structParameters(reflect.ValueOf(in).Elem())
+}
+
+func structParameters(v reflect.Value) map[string]any {
+	found := make(map[string]any)
+	t := v.Type()
+	for i, m := range shapeOf(t).members {
+		if m.sensitive || unrecorded[t.Field(i).Name] {
+			continue
+		}
+		if value := parameter(v.Field(i)); value != nil {
+			found[m.path] = value
+		}
+	}
+	return found
+}
+
+// parameter returns nil for what is absent or not to be recorded.
+func parameter(f reflect.Value) any {
+	if f.IsNil() {
+		return nil
+	}
+	switch value := f.Interface().(type) {
+	case *string:
+		return cut(*value)
+	case *bool:
+		return *value
+	case *int32:
+		return *value
+	case *Timestamp:
+		return value.rfc3339()
+	case []string:
+		list := make([]string, len(value))
+		for i, s := range value {
+			list[i] = cut(s)
+		}
+		return list
+	case map[string]string:
+		pairs := make(map[string]string, len(value))
+		for name, s := range value {
+			pairs[cut(name)] = cut(s)
+		}
+		return pairs
+	case []Tag:
+		list := make([]map[string]any, len(value))
+		for i := range value {
+			list[i] = structParameters(reflect.ValueOf(&value[i]).Elem())
+		}
+		return list
+	}
+	if f.Kind() == reflect.Pointer {
+		return structParameters(f.Elem())
+	}
+	return nil
+}
+
+// cut shortens a string for a record, between two characters.
+func cut(s string) string {
+	if len(s) <= maxParameter {
+		return s
+	}
+	end := maxParameter
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…"
+}
