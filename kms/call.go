@@ -32,10 +32,6 @@ type call struct {
 	recorded bool
 }
 
-// maxAttempts bounds how often a request is decided anew because what it was
-// decided by had changed before its own change could be made.
-const maxAttempts = 16
-
 // errChanged: between the decision and the change something that the decision
 // rests on was changed, perhaps to take the caller's right away. The new state
 // must decide.
@@ -61,16 +57,16 @@ func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, 
 	return out, nil
 }
 
-// operate runs the operation until what it was decided by stays as it is.
+// operate runs the operation until what it was decided by stays as it is. Each
+// turn after the first means that another request has made its change.
 func (c *call) operate() (out any, err error) {
-	for range maxAttempts {
+	for {
 		out, err = handlers[c.op.Name](c)
-		if !errors.Is(err, errChanged) {
+		if !errors.Is(err, errChanged) || c.ctx.Err() != nil {
 			return out, err
 		}
 		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias = nil, nil, nil, ""
 	}
-	return nil, kmsapi.Internal(err)
 }
 
 // maxContextBytes bounds an encryption context, names and values together.

@@ -62,7 +62,7 @@ type Event struct {
 	// OtherDecisions are those that allowed before Decision was made, of
 	// operations on two keys or on a key and an alias.
 	OtherDecisions []policy.Decision `json:"otherPolicyDecisions,omitempty"`
-	Problems          []reason.Problem `json:"problems,omitempty"`
+	Problems       []reason.Problem  `json:"problems,omitempty"`
 }
 
 // UserIdentity says who called.

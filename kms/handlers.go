@@ -74,22 +74,22 @@ func (c *call) admit(keyID string) (*key, error) {
 	return k, c.usable(k)
 }
 
-// refusals are the states in which keys are refused, with AWS's words.
+// refusals are AWS's words about the states in which keys are refused.
 var refusals = map[string]struct {
-	bit  kmsapi.States
 	code kmsapi.Code
 	text string
 }{
-	kmsapi.StateDisabled:               {kmsapi.RefuseDisabled, kmsapi.Disabled, "%s is disabled."},
-	kmsapi.StatePendingDeletion:        {kmsapi.RefusePendingDeletion, kmsapi.KMSInvalidState, "%s is pending deletion."},
-	kmsapi.StatePendingReplicaDeletion: {kmsapi.RefusePendingDeletion, kmsapi.KMSInvalidState, "%s is pending replica deletion."},
-	kmsapi.StatePendingImport:          {kmsapi.RefusePendingImport, kmsapi.KMSInvalidState, "%s is pending import."},
-	kmsapi.StateUnavailable:            {kmsapi.RefuseUnavailable, kmsapi.KMSInvalidState, "%s is unavailable."},
+	kmsapi.StateDisabled:               {kmsapi.Disabled, "%s is disabled."},
+	kmsapi.StatePendingDeletion:        {kmsapi.KMSInvalidState, "%s is pending deletion."},
+	kmsapi.StatePendingReplicaDeletion: {kmsapi.KMSInvalidState, "%s is pending replica deletion."},
+	kmsapi.StatePendingImport:          {kmsapi.KMSInvalidState, "%s is pending import."},
+	kmsapi.StateUnavailable:            {kmsapi.KMSInvalidState, "%s is unavailable."},
 }
 
 // usable checks state and usage of a key for the operation of the call.
 func (c *call) usable(k *key) error {
-	if r, ok := refusals[k.State]; ok && c.op.Refuses&r.bit != 0 {
+	if c.op.Refuses.Has(k.State) {
+		r := refusals[k.State]
 		return kmsapi.Errorf(r.code, r.text, k.ARN())
 	}
 	if c.op.Usage != "" && k.Usage != c.op.Usage {

@@ -64,7 +64,7 @@ type deletion struct {
 // ARN returns the key's ARN, by which answers name it.
 func (k *keyRecord) ARN() string { return keyARN(k.Region, k.Account, k.ID) }
 
-func (k *keyRecord) name() keyName { return keyName{k.Account, k.Region, k.ID} }
+func (k *keyRecord) name() keyName { return keyName{account: k.Account, region: k.Region, id: k.ID} }
 
 func (k *keyRecord) rowID() string { return keyRowID(k.name()) }
 

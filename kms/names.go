@@ -119,9 +119,3 @@ func isAliasName(s string) bool {
 	}
 	return true
 }
-
-// regions, as in the credential scope of a request and in an ARN: letters, digits
-// and hyphens.
-func isRegion(s string) bool {
-	return s != "" && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
-}

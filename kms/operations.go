@@ -107,6 +107,9 @@ func (c *call) admitCiphertext(sealed blob, keyID *string) (*key, error) {
 	if err == nil || name.account == c.caller.Principal.Account && c.event.Decision != nil {
 		return k, err
 	}
+	if len(c.event.Resources) == 0 {
+		c.noteKey(name)
+	}
 	// The caller may not know whether the key exists.
 	if e, ok := errors.AsType[*kmsapi.Error](err); ok && (e.Code == kmsapi.NotFound || e.Code == kmsapi.AccessDenied) {
 		return nil, kmsapi.Errorf(kmsapi.AccessDenied, "The ciphertext refers to a customer master key that does not exist, "+

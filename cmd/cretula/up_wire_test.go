@@ -108,7 +108,7 @@ func badRequests() []badRequest {
 		{name: "another service", target: "DynamoDB_20120810.ListTables", body: `{}`, status: 400, code: unknownOperation},
 		{name: "GET", method: "GET", status: 400, code: unknownOperation},
 		{name: "another path", path: "/keys", body: `{}`, status: 400, code: unknownOperation},
-		{name: "operation to come", target: "TrentService.ScheduleKeyDeletion", body: `{}`, status: 400, code: "UnsupportedOperationException"},
+		{name: "custom key store", target: "TrentService.CreateCustomKeyStore", body: `{"CustomKeyStoreName":"x"}`, status: 400, code: "UnsupportedOperationException"},
 
 		{name: "no JSON", body: spilled, status: 400, code: serialization},
 		{name: "empty", body: "", status: 400, code: serialization},

@@ -20,10 +20,18 @@ import (
 // Constraints are not checked: see [Validate].
 func Decode[I any](body []byte) (*I, error) {
 	in := new(I)
-	if err := decode(body, reflect.ValueOf(in).Elem()); err != nil {
-		return nil, &Error{Code: Serialization, Message: err.Error()}
+	if err := DecodeInto(body, in); err != nil {
+		return nil, err
 	}
 	return in, nil
+}
+
+// DecodeInto is [Decode] into in, a pointer to an input shape that is zero.
+func DecodeInto(body []byte, in any) error {
+	if err := decode(body, reflect.ValueOf(in).Elem()); err != nil {
+		return &Error{Code: Serialization, Message: err.Error()}
+	}
+	return nil
 }
 
 func decode(body []byte, v reflect.Value) error {
