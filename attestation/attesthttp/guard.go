@@ -346,7 +346,7 @@ func checkCovered(in *httpsig.Input, r *http.Request) error {
 	}
 	for _, name := range coveredFields {
 		switch n := len(r.Header.Values(name)); {
-		case n > 1: // as one or as several, they have one signature (RFC 9421 §7.5.6)
+		case n > 1: // as one or as several, they have one signature (RFC 9421 §2.1)
 			return refuse(RuleCovered, "%s is there %d times", name, n)
 		case n == 1 && !covers(name):
 			return refuse(RuleCovered, "there is %s and the signature does not cover it", name)
