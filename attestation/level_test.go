@@ -55,7 +55,7 @@ func TestLenientEncodings(t *testing.T) {
 		"payload chunked":        {payload: keep, parts: func(p *[4][]byte) { p[2] = chunked(payload) }},
 		"payload wide":           {payload: keep, parts: func(p *[4][]byte) { p[2] = wide(payload) }},
 		"chunked nonce":          {fields: set("nonce", []byte{0x5f, 0x42, 'n', 'o', 0x43, 'n', 'c', 'e', 0xff})},
-		"wide index":             {fields: set("pcrs", append([]byte{0xbf, 0x18, 0x00}, append(encode(bytes.Repeat([]byte{1}, 48)), 0xff)...))},
+		"wide index":             {fields: set("pcrs", append(imageRegisters(0xbf, 0x18, 0x00), 0xff))},
 		"indefinite cabundle": {fields: func(l []field) []field {
 			b := fieldOf(l, "cabundle")
 			return set("cabundle", append(append([]byte{0x9f}, b[1:]...), 0xff))(l)
@@ -171,7 +171,7 @@ func TestDuplicatesInOtherEncodings(t *testing.T) {
 			p[0]++
 			return append(p, 0x7f, 0x65, 'n', 'o', 'n', 'c', 'e', 0xff, 0xf6)
 		}},
-		"PCR0": {fields: set("pcrs", slices.Concat([]byte{0xa2, 0x00}, encode(bytes.Repeat([]byte{1}, 48)), []byte{0x18, 0x00}, encode(bytes.Repeat([]byte{2}, 48))))},
+		"PCR0": {fields: set("pcrs", slices.Concat(imageRegisters(0xa4, 0x00), []byte{0x18, 0x00}, encode(bytes.Repeat([]byte{2}, 48))))},
 		"alg":  {protected: []byte{0xa2, 0x01, 0x38, 0x22, 0x18, 0x01, 0x38, 0x22}},
 	} {
 		document, root := f.make(t)

@@ -237,7 +237,24 @@ func (u *Unverified) readRegisters(w *walker, name string, kind Kind) error {
 	if err == nil && (count == 0 || uint64(count) > kind.registers()) {
 		w.flag(ruleRegisters, h.at, "%s has %d registers, not 1 to %d", name, count, kind.registers())
 	}
+	if err == nil && kind == KindEnclave {
+		u.checkImage(w, h.at)
+	}
 	return err
+}
+
+// checkImage reports registers of the image that are absent, unless something is
+// wrong with those that are there. Without it a document of no image at all would
+// pass where any image is allowed.
+func (u *Unverified) checkImage(w *walker, at int) {
+	if w.f == nil || w.f.counts[ruleRegisters]+w.f.counts[ruleRegisterIndex]+w.f.counts[ruleRegisterLength] > 0 {
+		return
+	}
+	for i := range pcr.Index(3) {
+		if _, there := u.pcrs.Get(i); !there {
+			w.flag(ruleRegisterAbsent, at, "pcrs has no %v", i)
+		}
+	}
 }
 
 func (u *Unverified) readRegister(w *walker, kind Kind, key []byte, at int) error {

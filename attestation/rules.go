@@ -53,6 +53,7 @@ const (
 	ruleKind
 	ruleRegisterIndex
 	ruleRegisterLength
+	ruleRegisterAbsent
 	ruleCertificate
 	ruleBundle
 	rulePublicKey
@@ -152,6 +153,8 @@ var rules = [...]Rule{
 		remedyField},
 	ruleRegisterLength: {"doc.pcr.length", reason.Malformed, "A register's value is a byte string of 48 bytes.",
 		remedyField},
+	ruleRegisterAbsent: {"doc.pcr.absent", reason.Malformed, "An enclave's document has PCR0, PCR1 and PCR2: an NSM has locked registers 0 to 15 before the enclave starts.",
+		"Refuse the document: no NSM makes one without them. If it is an emulator's, mend the registers there."},
 	ruleCertificate: {"doc.certificate", reason.Malformed, "certificate is there and is a byte string of 1 to 1024 bytes.",
 		remedyField},
 	ruleBundle: {"doc.cabundle", reason.Malformed, "cabundle is there and is an array of 1 to 16 byte strings of 1 to 1024 bytes.",

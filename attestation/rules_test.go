@@ -79,7 +79,7 @@ var cborCases = []ruleCase{
 	{name: "half as single", f: unknown(0xfa, 0x3f, 0x80, 0, 0), rules: "doc.cbor.minimal"},
 	{name: "NaN as single", f: unknown(0xfa, 0x7f, 0xc0, 0, 0), rules: "doc.cbor.minimal"},
 	{name: "half as double", f: unknown(0xfb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0), rules: "doc.cbor.minimal"},
-	{name: "index in two bytes", f: forge{fields: set("pcrs", append([]byte{0xa1, 0x18, 0x00}, encode(make([]byte, 48))...))}, e: allowDebug, rules: "doc.cbor.minimal"},
+	{name: "index in two bytes", f: forge{fields: set("pcrs", imageRegisters(0xa3, 0x18, 0x00))}, rules: "doc.cbor.minimal"},
 	{name: "indefinite array", f: unknown(0x9f, 0xff), rules: "doc.cbor.indefinite"},
 	{name: "indefinite map", f: unknown(0xbf, 0xff), rules: "doc.cbor.indefinite"},
 	{name: "chunked text", f: unknown(0x7f, 0x61, 'a', 0xff), rules: "doc.cbor.indefinite"},
@@ -153,6 +153,9 @@ var payloadCases = []ruleCase{
 	fieldCase("register of 47 bytes", set("pcrs", encode(map[int][]byte{0: {46: 1}})), "doc.pcr.length"),
 	fieldCase("register of 32 bytes", set("pcrs", encode(map[int][]byte{0: {31: 1}})), "doc.pcr.length"),
 	fieldCase("register is null", set("pcrs", []byte{0xa1, 0x00, 0xf6}), "doc.pcr.length"),
+	fieldCase("PCR0 absent", set("pcrs", encode(map[int][]byte{1: {47: 1}, 2: {47: 1}, 3: {47: 1}})), "doc.pcr.absent"),
+	fieldCase("PCR1 absent", set("pcrs", encode(map[int][]byte{0: {47: 1}, 2: {47: 1}})), "doc.pcr.absent"),
+	fieldCase("only PCR16", set("pcrs", encode(map[int][]byte{16: {47: 1}})), "doc.pcr.absent"),
 	fieldCase("certificate absent", without("certificate"), "doc.certificate"),
 	fieldCase("certificate null", set("certificate", encode(nil)), "doc.certificate"),
 	fieldCase("certificate of 1025 bytes", set("certificate", encode(make([]byte, 1025))), "doc.certificate"),
@@ -273,14 +276,19 @@ var expectCases = []ruleCase{
 	fieldCase("a TPM's", func(l []field) []field {
 		return append(without("pcrs")(l), field{"nitrotpm_pcrs", encode(forgeRegisters())})
 	}, "expect.kind"),
-	fieldCase("debug", set("pcrs", encode(map[int][]byte{0: make([]byte, 48), 4: {47: 1}})), "expect.debug"),
+	fieldCase("debug", set("pcrs", encode(map[int][]byte{0: make([]byte, 48), 1: make([]byte, 48), 2: make([]byte, 48), 4: {47: 1}})), "expect.debug"),
 	fieldCase("PCR2 zero", set("pcrs", encode(map[int][]byte{0: {47: 1}, 1: {47: 1}, 2: make([]byte, 48)})), "expect.debug"),
 	expectCase("another PCR3", func(e *attestation.Expectation) { e.PCRs.Put(3, pcr.Sum(nil)) }, "expect.pcr"),
 	expectCase("absent PCR16, zero wanted", func(e *attestation.Expectation) { e.PCRs.Put(16, pcr.Digest{}) }, "expect.pcr"),
 	expectCase("another user data", func(e *attestation.Expectation) { e.UserData = []byte("other") }, "expect.user-data"),
 }
 
-func allowDebug(e *attestation.Expectation) { e.AllowDebug = true }
+// imageRegisters is a map with that head of a register with that index, of PCR1
+// and of PCR2.
+func imageRegisters(head byte, index ...byte) []byte {
+	value := encode(bytes.Repeat([]byte{1}, 48))
+	return slices.Concat([]byte{head}, index, value, []byte{1}, value, []byte{2}, value)
+}
 
 func manyEntries(n int) []byte {
 	b := []byte{0xb8, byte(n)}

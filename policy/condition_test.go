@@ -77,7 +77,6 @@ func TestEveryOperator(t *testing.T) {
 			{"ForAllValues:" + name, absent, "absent", true}, {"ForAllValues:" + name, empty, "empty", true},
 			{"ForAnyValue:" + name, match, "match", true}, {"ForAnyValue:" + name, differ, "differ", false},
 			{"ForAnyValue:" + name, absent, "absent", false}, {"ForAnyValue:" + name, empty, "empty", false},
-			{"ForAnyValue:" + name + "IfExists", absent, "absent", true},
 			{"ForAllValues:" + name, Context{"kms:k": {v[1], v[2]}}, "mixed", false},
 			{"ForAnyValue:" + name, Context{"kms:k": {v[1], v[2]}}, "mixed", true},
 		} {
@@ -203,6 +202,46 @@ func TestSeveralValuesForOne(t *testing.T) {
 					t.Errorf("%s %s: %+v", effect, operator, s)
 				}
 			}
+		}
+	}
+}
+
+// ForAnyValue wants a value, IfExists none: no Allow rests on the pair of them and
+// no Deny is dodged by it.
+func TestForAnyValueIfExists(t *testing.T) {
+	for effect, want := range map[string]bool{"Allow": false, "Deny": true} {
+		for name := range operators {
+			if name == nullOperator {
+				continue
+			}
+			in := input(t, user, `{"Statement":{"Effect":"`+effect+`","Principal":"*","Action":"*","Resource":"*","Condition":{"ForAnyValue:`+name+`IfExists":{"kms:K":"`+valid[name][0]+`"}}}}`)
+			if s := Evaluate(in).Trace.Policies[0].Statements[0]; s.Applied != want {
+				t.Errorf("%s ForAnyValue:%sIfExists of nothing: %v", effect, name, s.Applied)
+			}
+		}
+	}
+}
+
+// A variable without a value is no resource; in NotResource that must not widen
+// what is allowed.
+func TestResourceWithoutValue(t *testing.T) {
+	for _, test := range []struct {
+		effect, element string
+		value           []string
+		want            bool
+	}{
+		{"Allow", "Resource", nil, false}, {"Deny", "Resource", nil, false},
+		{"Allow", "NotResource", nil, false}, {"Deny", "NotResource", nil, true},
+		{"Allow", "NotResource", []string{"other"}, true}, {"Deny", "NotResource", []string{"other"}, true},
+		{"Allow", "NotResource", []string{"*"}, true}, {"Allow", "NotResource", []string{"a", "b"}, false},
+		{"Allow", "NotResource", []string{keyARN[strings.LastIndex(keyARN, "/")+1:]}, false},
+	} {
+		in := input(t, user, `{"Version":"2012-10-17","Statement":{"Effect":"`+test.effect+`","Principal":"*","Action":"*","`+test.element+`":"arn:aws:kms:us-east-1:111122223333:key/${aws:t}"}}`)
+		if test.value != nil {
+			in.Request.Context = Context{"aws:t": test.value}
+		}
+		if s := Evaluate(in).Trace.Policies[0].Statements[0]; s.Applied != test.want {
+			t.Errorf("%s %s %v: %v", test.effect, test.element, test.value, s.Applied)
 		}
 	}
 }

@@ -98,12 +98,15 @@ func (s *Statement) matchAction(action string) bool {
 	return slices.ContainsFunc(s.actions, matches)
 }
 
+// matchResource matches no resource with a variable that has no value. For
+// NotResource that would widen the statement, which an Allow must not rest on.
 func (s *Statement) matchResource(resource string, env *environment) bool {
 	matches := func(p pattern) bool { return p.match(resource, env) }
-	if s.NotResource != nil {
-		return !slices.ContainsFunc(s.resources, matches)
+	if s.NotResource == nil {
+		return slices.ContainsFunc(s.resources, matches)
 	}
-	return slices.ContainsFunc(s.resources, matches)
+	unknown := func(p pattern) bool { return !p.resolves(env) }
+	return !slices.ContainsFunc(s.resources, matches) && (s.Effect == Deny || !slices.ContainsFunc(s.resources, unknown))
 }
 
 // evaluate decides one condition. Source: IAM User Guide, "IAM JSON policy
@@ -126,7 +129,9 @@ func (c *Condition) evaluate(env *environment, effect Effect) ConditionTrace {
 		}
 		t.Matched = slices.ContainsFunc(c.Values, func(want string) bool { return strings.EqualFold(want, absent) })
 	case !present && c.Operator.IfExists:
-		t.Matched = true
+		// With ForAnyValue, which wants a value, IfExists is not defined: an Allow must
+		// not rest on it, and a Deny not be dodged by it.
+		t.Matched = c.Operator.Set != ForAnyValue || effect == Deny
 	case c.Operator.Set == ForAllValues:
 		t.Matched = !slices.ContainsFunc(got, func(v string) bool { return !holds(v) })
 	case c.Operator.Set == ForAnyValue:

@@ -192,6 +192,17 @@ func (p pattern) match(s string, env *environment) bool {
 	return true
 }
 
+// resolves tells whether every variable of the pattern has a value.
+func (p pattern) resolves(env *environment) bool {
+	for _, t := range p.parts {
+		if _, ok := t.expand(env); !ok {
+			return false
+		}
+	}
+	_, ok := p.whole.expand(env)
+	return ok
+}
+
 // glob matches s against a compiled pattern. It needs at most len(p)·len(s)
 // steps and no memory.
 func glob(p, s string) bool {

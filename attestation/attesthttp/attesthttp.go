@@ -17,18 +17,38 @@
 //     TLS 1.3 only, and it must end in this process.
 //   - [BindKey]: the session is the key in public_key of the document, which
 //     signs every request by HTTP Message Signatures (RFC 9421). It works behind
-//     proxies that end TLS. What an enclave signed for another service is of no
-//     use here: [Options].Authorities says what this one is called.
+//     proxies that end TLS, which can read everything and change the answers: only
+//     requests are signed. What an enclave signed for another service is of no use
+//     here: [Options].Authorities says what this one is called. The target is taken
+//     as it was sent, before any handler of this process rewrote it, with the scheme
+//     https and, where it is :443, without the port: so it is signed at the other
+//     end of the proxy, which must leave Host and target as they are.
+//
+// What this proves is what the accepted images make of it. An accepted image must
+// not let others choose what its documents carry: with [BindTLS] user_data, with
+// [BindKey] public_key. Whoever can have it make a document with the channel
+// binding of a connection of his own, or with a key of his own, is taken for it
+// from then on; so an image that makes documents for others on request, be it of
+// their data or of a hash of their choice, is not one to accept. Nor may an image
+// sign with that key, or send over that connection, what others give it.
+//
+// Only who is accepted takes up room, and no remote host more than its share: of
+// sessions [Options].HostSessions, of nonces HostNonces. With [BindTLS] a session
+// ends with its connection if [Guard.ConnState] is told of it:
+//
+//	server := &http.Server{Handler: mux, ConnState: guard.ConnState}
 //
 // Refusals are problem details (RFC 9457) with the members rule and reason, and
 // status 401, 413 or 503.
 package attesthttp
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha512"
 	"crypto/tls"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -52,6 +72,9 @@ const (
 	DefaultSessionAge = 15 * time.Minute
 	// DefaultSessions is the greatest number of sessions at a time.
 	DefaultSessions = 10000
+	// DefaultHostNonces is the greatest number of nonces that are remembered of
+	// one remote host.
+	DefaultHostNonces = 16384
 	// DefaultBody is the greatest size of a signed body.
 	DefaultBody = 1 << 20
 	// SignatureWindow is how far from the clock the time of a signature may be.
@@ -88,6 +111,21 @@ type Options struct {
 	// Sessions is the greatest number of sessions at a time; when it is reached,
 	// documents are refused with status 503. Zero: [DefaultSessions].
 	Sessions int
+	// HostSessions is the greatest number of sessions that began from one remote
+	// host and last; further documents from there are refused with status 503.
+	// Zero: a tenth of Sessions, at least one.
+	HostSessions int
+	// HostNonces is the greatest number of nonces that are remembered for
+	// requests from one remote host: those of signatures, for two minutes, and
+	// apart from them the challenges of its documents, for an hour. Further
+	// requests or documents from there are refused with status 503. Zero:
+	// [DefaultHostNonces].
+	HostNonces int
+	// RemoteHost names the remote host of a request. Nil: the address in
+	// RemoteAddr, of IPv6 its network of 64 bits. Behind a proxy that is the
+	// proxy's for all: take there what the proxy says of the address, and only if
+	// clients cannot say it, or all that come through it share one host's part.
+	RemoteHost func(*http.Request) string
 	// Body is the greatest size of a signed request's body, which is read into
 	// memory. Zero: [DefaultBody].
 	Body int64
@@ -101,8 +139,10 @@ type Options struct {
 // A Guard is the server's side. It is safe for concurrent use.
 type Guard struct {
 	o           Options
-	sessions    sessions
+	sessions    *sessions
 	authorities map[string]bool
+	// signatures and documents count the nonces of hosts.
+	signatures, documents *tally
 }
 
 // New makes a Guard.
@@ -123,21 +163,10 @@ func New(o Options) (*Guard, error) {
 	if o.Binding == BindKey && len(authorities) == 0 {
 		return nil, errors.New("attesthttp: Authorities are required with BindKey")
 	}
-	if o.SessionAge < 0 || o.Sessions < 0 || o.Body < 0 {
-		return nil, errors.New("attesthttp: SessionAge, Sessions and Body must not be negative")
+	if o.SessionAge < 0 || o.Sessions < 0 || o.HostSessions < 0 || o.HostNonces < 0 || o.Body < 0 {
+		return nil, errors.New("attesthttp: SessionAge, Sessions, HostSessions, HostNonces and Body must not be negative")
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.SessionAge == 0 {
-		o.SessionAge = DefaultSessionAge
-	}
-	if o.Sessions == 0 {
-		o.Sessions = DefaultSessions
-	}
-	if o.Body == 0 {
-		o.Body = DefaultBody
-	}
+	o.setDefaults()
 	if o.SignatureNonces == nil {
 		memory, err := challenge.NewMemory(challenge.MemoryOptions{Now: o.Now})
 		if err != nil {
@@ -145,7 +174,25 @@ func New(o Options) (*Guard, error) {
 		}
 		o.SignatureNonces = memory
 	}
-	return &Guard{o: o, sessions: sessions{limit: o.Sessions, m: map[sessionKey]*session{}}, authorities: authorities}, nil
+	return &Guard{
+		o: o, sessions: newSessions(o.Sessions, o.HostSessions), authorities: authorities,
+		signatures: newTally(o.HostNonces), documents: newTally(o.HostNonces),
+	}, nil
+}
+
+// setDefaults fills in what New does not have to make.
+func (o *Options) setDefaults() {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.RemoteHost == nil {
+		o.RemoteHost = remoteHost
+	}
+	o.SessionAge = cmp.Or(o.SessionAge, DefaultSessionAge)
+	o.Sessions = cmp.Or(o.Sessions, DefaultSessions)
+	o.HostSessions = cmp.Or(o.HostSessions, max(o.Sessions/10, 1))
+	o.HostNonces = cmp.Or(o.HostNonces, DefaultHostNonces)
+	o.Body = cmp.Or(o.Body, DefaultBody)
 }
 
 // authority is a host as it is compared: in lower case, without the port of https.

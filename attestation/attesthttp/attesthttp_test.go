@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,10 +39,12 @@ import (
 type world struct {
 	authority  *issuer.Authority
 	module     nsm.Client
+	guard      *attesthttp.Guard
 	server     *httptest.Server
 	challenges *challenge.Challenges
 	offset     atomic.Int64 // of the service's clock
 	verified   atomic.Int64 // documents that were verified
+	closed     atomic.Int64 // connections that were closed
 }
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
@@ -90,17 +93,26 @@ func newWorld(t testing.TB, binding attesthttp.Binding, change ...func(*attestht
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.guard = guard
 	mux := http.NewServeMux()
 	mux.HandleFunc("/attestation/challenge", guard.ServeChallenge)
 	mux.HandleFunc("/attestation/document", guard.ServeDocument)
-	mux.Handle("/", guard.Middleware(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	protected := guard.Middleware(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		attested, ok := attesthttp.FromContext(r.Context())
 		body, err := io.ReadAll(r.Body)
 		if !ok || err != nil || attested.Document == nil || attested.Binding != binding || !attested.Until.After(w.now()) {
 			t.Errorf("in the handler: %+v, %v, %v", attested, ok, err)
 		}
 		fmt.Fprintf(rw, "%s %s", attested.Release, body)
-	})))
+	}))
+	mux.Handle("/", protected)
+	mux.Handle("/prefix/", http.StripPrefix("/prefix", protected))
+	w.server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		guard.ConnState(conn, state)
+		if state == http.StateClosed {
+			w.closed.Add(1)
+		}
+	}
 	w.server.Config.Handler = mux
 	w.server.EnableHTTP2 = true
 	w.server.Config.ErrorLog = log.New(io.Discard, "", 0)

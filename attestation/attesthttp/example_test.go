@@ -61,7 +61,9 @@ func Example() {
 		attested, _ := attesthttp.FromContext(r.Context())
 		fmt.Fprintf(w, "hello, %s", attested.Release)
 	})))
-	server := httptest.NewTLSServer(mux)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.ConnState = guard.ConnState
+	server.StartTLS()
 	defer server.Close()
 
 	// The enclave.

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -101,11 +102,16 @@ func (g *Guard) present(w http.ResponseWriter, r *http.Request) (documentAnswer,
 	if s.Document, err = g.o.Verifier.Verify(raw, expectation); err != nil {
 		return documentAnswer{}, err
 	}
-	return g.begin(r.Context(), id, s)
+	return g.begin(r, id, s)
 }
 
-// begin matches the release, uses the challenge and begins the session.
-func (g *Guard) begin(ctx context.Context, id sessionKey, s *session) (documentAnswer, error) {
+// maxChallengeLife bounds how long any [challenge.Nonces] is taken to remember
+// one: the longest life of the package's own, to the next full minute.
+const maxChallengeLife = challenge.MaxLifetime + time.Minute
+
+// begin matches the release, uses the challenge and begins the session. Without
+// room for the session the challenge is not used.
+func (g *Guard) begin(r *http.Request, id sessionKey, s *session) (documentAnswer, error) {
 	now := g.o.Now()
 	match, err := g.o.Releases.Match(s.Document, now)
 	if err != nil {
@@ -119,10 +125,14 @@ func (g *Guard) begin(ctx context.Context, id sessionKey, s *session) (documentA
 			s.Until = end
 		}
 	}
-	if err := g.o.Challenges.Redeem(ctx, s.Document.Nonce); err != nil {
+	if err := g.redeem(r, id, s.Document.Nonce, now); err != nil {
 		return documentAnswer{}, err
 	}
-	if err := g.sessions.put(id, s, now); err != nil {
+	g.sessions.begin(id, s)
+	// A connection that was closed meanwhile cancelled the request before
+	// ConnState was told: one of the two ends the session.
+	if err := r.Context().Err(); err != nil && g.o.Binding == BindTLS {
+		g.sessions.end(id)
 		return documentAnswer{}, err
 	}
 	answer := documentAnswer{Until: s.Until.UTC()}
@@ -130,6 +140,40 @@ func (g *Guard) begin(ctx context.Context, id sessionKey, s *session) (documentA
 		answer.KeyID = keyID(id)
 	}
 	return answer, nil
+}
+
+// redeem uses a challenge and leaves room reserved for the session.
+func (g *Guard) redeem(r *http.Request, id sessionKey, nonce []byte, now time.Time) error {
+	host := g.o.RemoteHost(r)
+	if err := g.sessions.reserve(id, host, now); err != nil {
+		return err
+	}
+	until := now.Truncate(time.Minute).Add(maxChallengeLife)
+	if !g.documents.take(host, until, now) {
+		g.sessions.cancel(id)
+		return errFull
+	}
+	if err := g.o.Challenges.Redeem(r.Context(), nonce); err != nil {
+		g.documents.giveBack(host, until)
+		g.sessions.cancel(id)
+		return err
+	}
+	return nil
+}
+
+// ConnState is for [http.Server].ConnState: with [BindTLS] it ends the session of
+// a connection that is closed or hijacked. Without it that session keeps its place
+// until its time is over.
+func (g *Guard) ConnState(conn net.Conn, state http.ConnState) {
+	if g.o.Binding != BindTLS || state != http.StateClosed && state != http.StateHijacked {
+		return
+	}
+	if over, ok := conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		now := over.ConnectionState()
+		if id, err := connectionKey(&now); err == nil {
+			g.sessions.end(id)
+		}
+	}
 }
 
 // connectionKey names a TLS connection by a hash of its exporter value, which is
@@ -166,8 +210,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 }
 
 // Middleware lets a request through to next only if it belongs to a session; the
-// rest is answered with a refusal. With [BindKey], header fields that the
-// signature does not cover are the word of whoever stands between.
+// rest is answered with a refusal. A request that was let through may last longer
+// than its session. With [BindKey] a signature covers Content-Type,
+// Content-Encoding and Authorization where they are there; other header fields that
+// it does not cover, and trailers, are the word of whoever stands between.
 func (g *Guard) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := g.admit(w, r)
@@ -199,7 +245,8 @@ func (g *Guard) find(id sessionKey) (*session, error) {
 }
 
 // admitSigned checks the signature of a request; its body is read into memory
-// and given back.
+// and given back. That comes last: it takes memory, and who has neither the key nor
+// a request that was not used yet gets none.
 func (g *Guard) admitSigned(w http.ResponseWriter, r *http.Request) (*session, error) {
 	if !g.authorities[authority(r.Host)] {
 		return nil, refuse(RuleAuthority, "the request is to another host than this service")
@@ -223,18 +270,17 @@ func (g *Guard) admitSigned(w http.ResponseWriter, r *http.Request) (*session, e
 	if n := len(signature.Nonce); n < minNonce || n > maxNonce {
 		return nil, refuse(RuleNonce, "the signature's nonce has %d characters: want %d to %d", n, minNonce, maxNonce)
 	}
-	if err := checkCovered(&signature.Input, r.ContentLength > 0); err != nil {
+	if err := checkCovered(&signature.Input, r); err != nil {
 		return nil, err
 	}
-	// Before the body: it takes memory, and a keyid is no secret.
 	if err := signature.Verify(r, s.key); err != nil {
+		return nil, err
+	}
+	if err := g.useNonce(r, id, signature.Nonce, until); err != nil {
 		return nil, err
 	}
 	body, err := readBody(w, r, g.o.Body)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkCovered(&signature.Input, len(body) > 0); err != nil { // of a body of unknown length
 		return nil, err
 	}
 	if len(body) > 0 || slices.Contains(signature.Components, "content-digest") {
@@ -242,14 +288,25 @@ func (g *Guard) admitSigned(w http.ResponseWriter, r *http.Request) (*session, e
 			return nil, err
 		}
 	}
-	key := challenge.KeyOf(append(append([]byte("signature\x00"), id...), signature.Nonce...))
-	if first, err := g.o.SignatureNonces.Use(r.Context(), key, until); err != nil {
-		return nil, err
-	} else if !first {
-		return nil, refuse(RuleNonce, "the signature's nonce was used already")
-	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return s, nil
+}
+
+// useNonce uses the nonce of a signature that is good.
+func (g *Guard) useNonce(r *http.Request, id []byte, nonce string, until time.Time) error {
+	host := g.o.RemoteHost(r)
+	if !g.signatures.take(host, until, g.o.Now()) {
+		return errFull
+	}
+	key := challenge.KeyOf(append(append([]byte("signature\x00"), id...), nonce...))
+	first, err := g.o.SignatureNonces.Use(r.Context(), key, until)
+	if err == nil && !first {
+		err = refuse(RuleNonce, "the signature's nonce was used already")
+	}
+	if err != nil {
+		g.signatures.giveBack(host, until)
+	}
+	return err
 }
 
 // checkTimes returns until when the signature's nonce must be remembered.
@@ -265,7 +322,12 @@ func (g *Guard) checkTimes(in *httpsig.Input) (time.Time, error) {
 	return created.Add(SignatureWindow + time.Second), nil
 }
 
-func checkCovered(in *httpsig.Input, body bool) error {
+// coveredFields say how a body is to be read and in whose name: where they are
+// there, a signature covers them. [Transport] signs them.
+var coveredFields = []string{"content-type", "content-encoding", "authorization"}
+
+// checkCovered refuses a signature that leaves out what a handler acts on.
+func checkCovered(in *httpsig.Input, r *http.Request) error {
 	covers := func(names ...string) bool {
 		for _, name := range names {
 			if !slices.Contains(in.Components, name) {
@@ -279,8 +341,16 @@ func checkCovered(in *httpsig.Input, body bool) error {
 		return refuse(RuleCovered, "the signature does not cover @method")
 	case !covers("@target-uri") && !covers("@authority", "@path", "@query"):
 		return refuse(RuleCovered, "the signature covers neither @target-uri nor @authority, @path and @query")
-	case body && !covers("content-digest"):
+	case r.ContentLength != 0 && !covers("content-digest"): // a length that is not known is -1
 		return refuse(RuleCovered, "there is a body and the signature does not cover content-digest")
+	}
+	for _, name := range coveredFields {
+		switch n := len(r.Header.Values(name)); {
+		case n > 1: // as one or as several, they have one signature (RFC 9421 §2.1)
+			return refuse(RuleCovered, "%s is there %d times", name, n)
+		case n == 1 && !covers(name):
+			return refuse(RuleCovered, "there is %s and the signature does not cover it", name)
+		}
 	}
 	return nil
 }

@@ -33,8 +33,9 @@ const (
 	RuleAuthority = "attesthttp.authority"
 	// RuleSession, stale: a session was begun with a document and has not ended.
 	RuleSession = "attesthttp.session"
-	// RuleCovered, malformed: a signature covers method, target and, if there is
-	// a body, its digest.
+	// RuleCovered, malformed: a signature covers method, target, if there is a
+	// body its digest, and of Content-Type, Content-Encoding and Authorization
+	// each that is there, which is there once.
 	RuleCovered = "attesthttp.covered"
 	// RuleCreated, stale: a signature was made within a minute of now and has not
 	// expired.

@@ -16,7 +16,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cretula/cretula/internal/httpsig"
@@ -59,9 +59,11 @@ type Transport struct {
 	spki   []byte
 	keyID  string
 
-	mu sync.Mutex
+	// turn holds one value while a document is presented. It is no Mutex, which
+	// would not let those who wait be cancelled.
+	turn chan struct{}
 	// presented counts the documents presented.
-	presented uint64
+	presented atomic.Uint64
 }
 
 // maxSigned is the greatest size of a body to be signed, and maxAnswer that of
@@ -91,7 +93,7 @@ func NewTransport(o TransportOptions) (*Transport, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	t := &Transport{o: o, server: server}
+	t := &Transport{o: o, server: server, turn: make(chan struct{}, 1)}
 	if o.Key != nil {
 		if _, err := httpsig.Algorithm(o.Key.Public()); err != nil {
 			return nil, fmt.Errorf("attesthttp: Key: %w", err)
@@ -122,13 +124,13 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r.Body)
 		return nil, fmt.Errorf("attesthttp: the request is not to %s", t.o.Server)
 	}
-	before := t.count()
+	before := t.presented.Load()
 	if before == 0 {
 		if err := t.present(r.Context(), 0); err != nil {
 			closeBody(r.Body)
 			return nil, err
 		}
-		before = t.count()
+		before = t.presented.Load()
 	}
 	answer, err := t.send(r, r.Body)
 	if err != nil || !wantsDocument(answer) || r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
@@ -145,12 +147,6 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return t.send(r, body)
-}
-
-func (t *Transport) count() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.presented
 }
 
 // wantsDocument tells whether an answer is the refusal for want of a session. It
@@ -177,6 +173,11 @@ func (t *Transport) send(r *http.Request, body io.ReadCloser) (*http.Response, e
 		Components: []string{"@method", "@authority", "@path", "@query"},
 		Created:    t.o.Now().Unix(), Nonce: rand.Text(), KeyID: t.keyID,
 	}
+	for _, name := range coveredFields {
+		if len(out.Header.Values(name)) > 0 {
+			in.Components = append(in.Components, name)
+		}
+	}
 	if body != nil && body != http.NoBody {
 		data, err := io.ReadAll(io.LimitReader(body, maxSigned+1))
 		body.Close()
@@ -200,9 +201,13 @@ func (t *Transport) send(r *http.Request, body io.ReadCloser) (*http.Response, e
 // present gets a challenge and presents a document, unless another goroutine has
 // done so since the count was seen.
 func (t *Transport) present(ctx context.Context, seen uint64) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.presented != seen {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if t.presented.Load() != seen {
 		return nil
 	}
 	var issued challengeAnswer
@@ -224,7 +229,7 @@ func (t *Transport) present(ctx context.Context, seen uint64) error {
 	if _, err := t.post(ctx, t.o.DocumentPath, document, &accepted); err != nil {
 		return fmt.Errorf("attesthttp: presenting a document: %w", err)
 	}
-	t.presented++
+	t.presented.Add(1)
 	return nil
 }
 

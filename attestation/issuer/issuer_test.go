@@ -91,7 +91,7 @@ func TestRoundTrip(t *testing.T) {
 		{PublicKey: []byte{}, UserData: []byte{}, Nonce: []byte{}},
 		{PublicKey: long, UserData: long, Nonce: long, PCRs: registers(32)},
 		{PublicKey: []byte{1}, Nonce: long[:23], UserData: long[:24], PCRs: registers(17), IndefiniteMap: true},
-		{UserData: long[:255], Nonce: long[:256], PCRs: registers(1)},
+		{UserData: long[:255], Nonce: long[:256], PCRs: registers(3)},
 		{Kind: attestation.KindNitroTPM, ModuleID: "i-0123456789abcdef0-tpm0000000000000000", PCRs: registers(24), IndefiniteMap: true},
 	} {
 		d := verify(t, a, issue(t, a, c), start)
@@ -424,12 +424,12 @@ func TestLoad(t *testing.T) {
 func TestRefusedContent(t *testing.T) {
 	a := newAuthority(t, nil)
 	for name, c := range map[string]issuer.Content{
-		"no module":        {PCRs: registers(1)},
-		"short module":     {ModuleID: "i-123-enc0", PCRs: registers(1)},
-		"upper case":       {ModuleID: strings.ToUpper(module), PCRs: registers(1)},
-		"TPM's module":     {ModuleID: "i-0123456789abcdef0-tpm0000000000000000", PCRs: registers(1)},
-		"enclave's module": {Kind: attestation.KindNitroTPM, ModuleID: module, PCRs: registers(1)},
-		"unknown kind":     {Kind: 9, ModuleID: module, PCRs: registers(1)},
+		"no module":        {PCRs: registers(3)},
+		"short module":     {ModuleID: "i-123-enc0", PCRs: registers(3)},
+		"upper case":       {ModuleID: strings.ToUpper(module), PCRs: registers(3)},
+		"TPM's module":     {ModuleID: "i-0123456789abcdef0-tpm0000000000000000", PCRs: registers(3)},
+		"enclave's module": {Kind: attestation.KindNitroTPM, ModuleID: module, PCRs: registers(3)},
+		"unknown kind":     {Kind: 9, ModuleID: module, PCRs: registers(3)},
 		"no registers":     {ModuleID: module},
 		"32 TPM registers": {Kind: attestation.KindNitroTPM, ModuleID: "i-0123456789abcdef0-tpm0000000000000000", PCRs: registers(25)},
 		"long field":       {ModuleID: module, PCRs: registers(1), Nonce: make([]byte, 4097)},

@@ -108,7 +108,11 @@ type ListRetirableGrantsInput struct {
 }
 
 // ListRetirableGrantsOutput is the output of ListRetirableGrants.
-type ListRetirableGrantsOutput struct{}
+type ListRetirableGrantsOutput struct {
+	Grants     List[GrantListEntry]
+	NextMarker string `json:",omitempty"`
+	Truncated  bool
+}
 
 // RetireGrantInput is the input of RetireGrant.
 type RetireGrantInput struct {

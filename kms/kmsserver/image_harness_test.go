@@ -308,12 +308,20 @@ func newAccountService(t testing.TB, account string, change ...func(*kms.Config)
 func (s *service) guardedKey(policy string) (keyARN string, sealed []byte) {
 	s.t.Helper()
 	keyARN = s.key("")
+	sealed = s.sealSecret(keyARN)
+	s.putPolicy(keyARN, policy)
+	return keyARN, sealed
+}
+
+// sealSecret encrypts the tests' secret under a key that the administrator may
+// use.
+func (s *service) sealSecret(keyARN string) []byte {
+	s.t.Helper()
 	out, err := s.adminClient().Encrypt(s.t.Context(), &awskms.EncryptInput{KeyId: &keyARN, Plaintext: []byte("the secret")})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.putPolicy(keyARN, policy)
-	return keyARN, out.CiphertextBlob
+	return out.CiphertextBlob
 }
 
 func (s *service) putPolicy(keyARN, policy string) {

@@ -106,6 +106,13 @@ func payload() []vector {
 		{name: "PCR3 text", sentence: "PCR3 is a text of 48 letters.", expect: malformed, rules: "doc.pcr.length", edit: set("pcrs", registerOf(string(bytes.Repeat([]byte{'0'}, 48))))},
 		{name: "PCR3 null", sentence: "PCR3 is null.", expect: malformed, rules: "doc.pcr.length", edit: set("pcrs", registerOf(nil))},
 
+		{name: "PCR0 absent", sentence: "The map of the registers has no PCR0, which every NSM locks before the enclave starts.", expect: malformed, rules: "doc.pcr.absent",
+			edit: raw("pcrs", registerPairs([]byte{0x01}, []byte{0x02}, []byte{0x03})...)},
+		{name: "PCR2 absent", sentence: "The map of the registers has no PCR2.", expect: malformed, rules: "doc.pcr.absent",
+			edit: raw("pcrs", registerPairs([]byte{0x00}, []byte{0x01}, []byte{0x03})...)},
+		{name: "only PCR16", sentence: "The map of the registers has PCR16 alone, which an application locks.", expect: malformed, rules: "doc.pcr.absent",
+			edit: raw("pcrs", registerPairs([]byte{0x10})...)},
+
 		{name: "certificate absent", sentence: "certificate is absent.", expect: malformed, rules: "doc.certificate", edit: without("certificate")},
 		{name: "certificate empty", sentence: "certificate is empty.", expect: malformed, rules: "doc.certificate", edit: raw("certificate", 0x40)},
 		{name: "certificate null", sentence: "certificate is null.", expect: malformed, rules: "doc.certificate", edit: set("certificate", nil)},
