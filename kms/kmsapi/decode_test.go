@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -171,6 +172,55 @@ func TestDecodeIntegers(t *testing.T) {
 		}
 		if ok && in.NumberOfBytes == nil {
 			t.Errorf("%s: absent", number)
+		}
+	}
+}
+
+func TestDecodeTimes(t *testing.T) {
+	for number, want := range map[string]int64{
+		"0": 0, "1762790400": 1762790400000, "1762790400.007": 1762790400007, "1.7627904e9": 1762790400000, "1762790400.0004": 1762790400000,
+		"253402300799": 253402300799000,
+	} {
+		in, err := Decode[ImportKeyMaterialInput]([]byte(`{"ValidTo":` + number + `}`))
+		if err != nil || time.Time(*in.ValidTo).UnixMilli() != want {
+			t.Errorf("%s: got %v, %v", number, in, err)
+		}
+	}
+	for _, bad := range []string{
+		"-1", "-0", "1e13", "253402300800", "1e999", `"2025-11-10T16:00:00Z"`, `"1762790400"`, "true", "[]", "{}", "01", "1.", "NaN", "Infinity", "0x1", "1_0",
+		strings.Repeat("1", 1000), "1." + strings.Repeat("0", 1000), "",
+	} {
+		if in, err := Decode[ImportKeyMaterialInput]([]byte(`{"ValidTo":` + bad + `}`)); err == nil {
+			t.Errorf("%.40s: got %v", bad, in.ValidTo)
+		}
+	}
+	in, err := Decode[ImportKeyMaterialInput]([]byte(`{"ValidTo":null}`))
+	if err != nil || in.ValidTo != nil {
+		t.Errorf("null: got %v, %v", in, err)
+	}
+}
+
+func TestDecodeNested(t *testing.T) {
+	in, err := Decode[CreateGrantInput]([]byte(`{"KeyId":"k","Operations":["Decrypt"],"Constraints":{"EncryptionContextSubset":{"a":"b"},"Unknown":[{}]}}`))
+	want := &CreateGrantInput{KeyId: new("k"), Operations: []string{"Decrypt"}, Constraints: &GrantConstraints{EncryptionContextSubset: map[string]string{"a": "b"}}}
+	if err != nil || !reflect.DeepEqual(in, want) {
+		t.Errorf("got %+v, %v", in, err)
+	}
+	tags, err := Decode[TagResourceInput]([]byte(`{"Tags":[{"TagKey":"a","TagValue":""},{"TagKey":null}]}`))
+	if err != nil || !reflect.DeepEqual(tags.Tags, []Tag{{TagKey: new("a"), TagValue: new("")}, {}}) {
+		t.Errorf("got %+v, %v", tags, err)
+	}
+	for _, bad := range []string{
+		`{"Constraints":[]}`, `{"Constraints":{"EncryptionContextEquals":[]}}`, `{"Constraints":{"EncryptionContextEquals":{"a":{}}}}`,
+		`{"Constraints":{"SourceArn":1}}`, `{"Operations":{"Decrypt":true}}`, `{"Operations":[["Decrypt"]]}`, `{"Constraints":{"SourceArn":"a","SourceArn":"b"}}`,
+	} {
+		if _, err := Decode[CreateGrantInput]([]byte(bad)); err == nil {
+			t.Errorf("%s is accepted", bad)
+		}
+	}
+	for _, bad := range []string{`{"Tags":[null]}`, `{"Tags":["a"]}`, `{"Tags":{"a":"b"}}`, `{"Tags":[{"TagKey":"a","TagKey":"b"}]}`} {
+		if _, err := Decode[TagResourceInput]([]byte(bad)); err == nil {
+			t.Errorf("%s is accepted", bad)
 		}
 	}
 }

@@ -110,7 +110,8 @@ type Operation struct {
 	// CrossAccount says that principals of other accounts can be allowed to.
 	CrossAccount bool
 
-	bound []boundCondition
+	takesRecipient bool
+	bound          []boundCondition
 }
 
 // Action returns the name that policies use, such as "kms:Decrypt".
@@ -125,10 +126,7 @@ func (o *Operation) NoOutput() bool { return o.Output.NumField() == 0 }
 
 // TakesRecipient tells whether AWS's operation takes an attestation document and
 // seals its answer.
-func (o *Operation) TakesRecipient() bool {
-	_, has := o.Input.FieldByName("Recipient")
-	return has && !o.Extension
-}
+func (o *Operation) TakesRecipient() bool { return o.takesRecipient }
 
 // Lookup returns the row of an operation, nil if AWS KMS has no such operation.
 func Lookup(name string) *Operation { return byName[name] }
@@ -160,6 +158,8 @@ func init() {
 	for i := range table {
 		o := &table[i]
 		byName[o.Name], byInput[o.Input] = o, o
+		_, has := o.Input.FieldByName("Recipient")
+		o.takesRecipient = has && !o.Extension
 		for _, c := range o.Conditions {
 			o.bound = append(o.bound, bind(o.Input, c))
 		}
