@@ -26,10 +26,9 @@ one in package ` + "`kms/kmsapi`" + ` (` + "`go test ./kms/kmsapi -run Document 
 - **Refused in** are the states of the key in which the operation fails, whatever
   policies say: with DisabledException for Disabled, else KMSInvalidStateException
   (or, where the origin of the key rules the operation out, first with
-  UnsupportedOperationException).
-  For UpdateAlias it is the state of the new key. CancelKeyDeletion works in
-  PendingDeletion only. *use* stands for Disabled, PendingDeletion, PendingImport
-  and Unavailable.
+  UnsupportedOperationException). For UpdateAlias it is the state of the new key.
+  CancelKeyDeletion works in PendingDeletion only. *use* stands for Disabled,
+  PendingDeletion, PendingImport and Unavailable.
 - **Condition keys** are those that come from members of the request; the value in
   brackets stands where the member is absent. Beside them each operation on a key
   has the keys of the key itself, of the caller and, where there is one, of the
