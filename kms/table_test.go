@@ -9,8 +9,8 @@ import (
 	"github.com/cretula/cretula/policy"
 )
 
-// The table of operations and the rules of decisions agree on what is possible on
-// another account's key.
+// Decisions and the list of actions agree on what is possible on another account's
+// key, for every operation.
 func TestCrossAccountTable(t *testing.T) {
 	parse := func(text string, kind policy.Kind) *policy.Policy {
 		p, err := policy.Parse([]byte(text), kind)
@@ -34,8 +34,8 @@ func TestCrossAccountTable(t *testing.T) {
 				},
 				KeyPolicy: key, Identity: []policy.Named{{Name: "all", Policy: identity}},
 			})
-			if d.Allowed != op.CrossAccount {
-				t.Errorf("%s: policy says %v (%s), the table %v", action, d.Allowed, d.Cause, op.CrossAccount)
+			if want := policy.CrossAccount(action); d.Allowed != want {
+				t.Errorf("%s: a decision says %v (%s), the list %v", action, d.Allowed, d.Cause, want)
 			}
 		}
 	}

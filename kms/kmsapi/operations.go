@@ -105,20 +105,12 @@ type Operation struct {
 	// Input and Output are the shapes.
 	Input, Output reflect.Type
 
-	// AnyState says that it works on keys that are not enabled.
-	AnyState bool
-	// CrossAccount says that principals of other accounts can be allowed to.
-	CrossAccount bool
-
 	takesRecipient bool
 	bound          []boundCondition
 }
 
 // Action returns the name that policies use, such as "kms:Decrypt".
 func (o *Operation) Action() string { return "kms:" + o.Name }
-
-// Built tells whether the service has the operation.
-func (o *Operation) Built() bool { return o.Input != nil }
 
 // NoOutput tells whether the output has no members, so that the body of a
 // successful answer is empty.
@@ -163,7 +155,5 @@ func init() {
 		for _, c := range o.Conditions {
 			o.bound = append(o.bound, bind(o.Input, c))
 		}
-		o.AnyState = !o.Refuses.Has(StateDisabled)
-		o.CrossAccount = o.Usage != "" && o.Usage != EncapsulateDecapsulate || strings.Contains(" CreateGrant DescribeKey GetKeyRotationStatus GetPublicKey ListGrants RetireGrant RevokeGrant ", " "+o.Name+" ")
 	}
 }
