@@ -172,6 +172,8 @@ func TestConditions(t *testing.T) {
 		{`{"StringEquals":{"kms:K":"${aws:t}"}}`, Context{"kms:k": {"a"}, "aws:t": {"a", "b"}}, false},
 		{`{"StringEquals":{"kms:K":"${aws:t, 'a'}"}}`, Context{"kms:k": {"a"}, "aws:t": {"a", "b"}}, false},
 
+		{`{"StringEquals":{"kms:K":"${aws:TagKeys}"}}`, Context{"kms:k": {"a"}, "aws:TagKeys": {"a"}}, false},
+		{`{"StringEquals":{"kms:K":"${aws:TagKeys, 'a'}"}}`, Context{"kms:k": {"a"}}, false},
 		{`{"Bool":{"kms:K":"${aws:t}"}}`, Context{"kms:k": {"true"}, "aws:t": {"True"}}, true},
 		{`{"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::${aws:a}:role/x"}}`, Context{"aws:principalarn": {"arn:aws:iam::1:role/x:role/x"}, "aws:a": {"1:role/x"}}, false},
 		{`{"ArnEquals":{"aws:SourceArn":"${aws:PrincipalArn}"}}`, Context{"aws:sourcearn": {roleARN}, "aws:principalarn": {roleARN}}, true},
@@ -192,13 +194,19 @@ func TestSeveralValuesForOne(t *testing.T) {
 	for _, c := range []Context{
 		{"kms:EncryptionContext:tenant": {"a", "b"}},
 		{"kms:EncryptionContext:tenant": {"a"}, "kms:EncryptionContext:Tenant": {"b"}},
+		{"kms:EncryptionContextKeys": {"a"}},
+		{"kms:EncryptionContextKeys": {}},
 	} {
+		key, values := "kms:EncryptionContext:tenant", 2
+		if got, multi := c["kms:EncryptionContextKeys"]; multi {
+			key, values = "KMS:EncryptionContextKeys", len(got)
+		}
 		for effect, want := range map[string]bool{"Allow": false, "Deny": true} {
 			for _, operator := range []string{"StringEquals", "StringNotEquals", "StringEqualsIfExists"} {
-				in := input(t, user, `{"Statement":{"Effect":"`+effect+`","Principal":"*","Action":"*","Resource":"*","Condition":{"`+operator+`":{"kms:EncryptionContext:tenant":"a"}}}}`)
+				in := input(t, user, `{"Statement":{"Effect":"`+effect+`","Principal":"*","Action":"*","Resource":"*","Condition":{"`+operator+`":{"`+key+`":"a"}}}}`)
 				in.Request.Context = c
 				s := Evaluate(in).Trace.Policies[0].Statements[0]
-				if s.Applied != want || !s.Conditions[0].Ambiguous || len(s.Conditions[0].Got) != 2 {
+				if s.Applied != want || !s.Conditions[0].Ambiguous || len(s.Conditions[0].Got) != values {
 					t.Errorf("%s %s: %+v", effect, operator, s)
 				}
 			}

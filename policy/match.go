@@ -136,12 +136,12 @@ func (c *Condition) evaluate(env *environment, effect Effect) ConditionTrace {
 		t.Matched = !slices.ContainsFunc(got, func(v string) bool { return !holds(v) })
 	case c.Operator.Set == ForAnyValue:
 		t.Matched = slices.ContainsFunc(got, holds)
+	case c.multi && present, len(got) > 1:
+		t.Ambiguous, t.Matched = true, effect == Deny
 	case len(got) == 0:
 		t.Matched = t.Negated
-	case len(got) == 1:
-		t.Matched = holds(got[0])
 	default:
-		t.Ambiguous, t.Matched = true, effect == Deny
+		t.Matched = holds(got[0])
 	}
 	return t
 }

@@ -91,6 +91,16 @@ var operators = map[string]operator{
 	nullOperator: {false, compileNull},
 }
 
+// multivalued has the condition keys of AWS KMS, and those of all services that a
+// request to it can have, whose value is a list however many items it has. They
+// need a set operator and are no policy variables. Source: IAM User Guide,
+// "Single-valued vs. multivalued context keys"; Service Authorization Reference,
+// keys of type ArrayOfString.
+var multivalued = map[string]bool{
+	"kms:encryptioncontextkeys": true, "kms:grantoperations": true, "kms:resourcealiases": true,
+	"aws:tagkeys": true, "aws:principalorgpaths": true, "aws:calledvia": true, "aws:principalservicenameslist": true,
+}
+
 // parseOperator reads the name of an operator with its prefix and suffix.
 func parseOperator(s string) (Operator, bool) {
 	var o Operator

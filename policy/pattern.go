@@ -92,7 +92,7 @@ func parseVariable(s string) (p part, rest, complaint string) {
 }
 
 // expand puts the values of the request into the template. It reports false if a
-// variable has no single value and no default: then nothing can match.
+// variable has no single value and no default, or can have several: then nothing can match.
 func (t template) expand(env *environment) (string, bool) {
 	if len(t) == 1 && t[0].key == "" {
 		return t[0].literal, true
@@ -106,6 +106,8 @@ func (t template) expand(env *environment) (string, bool) {
 		}
 		values, present := env.context[p.key]
 		switch {
+		case multivalued[p.key]:
+			return "", false
 		case len(values) == 1 && utf8.ValidString(values[0]):
 			b.WriteString(values[0])
 		case !present && p.hasFallback:

@@ -110,6 +110,7 @@ type Condition struct {
 
 	operator string // Operator, spelled out
 	negated  bool
+	multi    bool // the key is one of multivalued
 	folded   string
 	tests    []test
 }

@@ -162,8 +162,9 @@ type ConditionTrace struct {
 	Present bool     `json:"present"`
 	Got     []string `json:"got,omitempty"`
 	Matched bool     `json:"matched"`
-	// Ambiguous says that the request had several values and the operator no set
-	// prefix, which matches in a Deny and does not in an Allow.
+	// Ambiguous says that the request had several values, or the key is one that can
+	// have them, and the operator no set prefix, which matches in a Deny and does not
+	// in an Allow.
 	Ambiguous bool `json:"ambiguous,omitempty"`
 }
 
