@@ -114,6 +114,10 @@ type Tx interface {
 	// Get returns the row, or an error that matches [ErrNotFound]. Its slices
 	// are the caller's.
 	Get(table, id string) (Row, error)
+	// Holds reports whether the store has just this row, whether Get would
+	// return one that is equal to it in every member. It copies nothing, for
+	// a row that is known and read again and again.
+	Holds(Row) (bool, error)
 	// Put adds the row or replaces the one of the same table and id.
 	Put(Row) error
 	// Delete removes the row; [ErrNotFound] if it is not there.

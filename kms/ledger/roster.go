@@ -3,14 +3,12 @@
 package ledger
 
 import (
-	"bytes"
-	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cretula/cretula/kms/keystore"
@@ -79,101 +77,36 @@ func (k keys) shardOf(table, id string) int {
 
 func shardID(index int) string { return fmt.Sprintf("shard-%02x", index) }
 
-// An entry lists one row.
-type entry struct {
-	table, id string
-	version   uint64
-	mac       mac
-}
-
-func (e entry) compare(table, id string) int {
-	return cmp.Or(cmp.Compare(e.table, table), cmp.Compare(e.id, id))
-}
-
-// A shard is a part of the roster, in strictly ascending order of table and
-// id. It does not change once it is part of a state.
-type shard []entry
-
-func (s shard) find(table, id string) (int, bool) {
-	return slices.BinarySearchFunc(s, entry{table: table, id: id}, func(e, want entry) int {
-		return e.compare(want.table, want.id)
-	})
-}
-
-func (s shard) get(table, id string) (entry, bool) {
-	i, ok := s.find(table, id)
-	if !ok {
-		return entry{}, false
-	}
-	return s[i], true
-}
-
-// encode returns the shard's content: for each entry the table's length (1
-// byte) and name, the id's length (2 bytes) and text, the version (8 bytes),
-// the MAC. Numbers are big-endian.
-func (s shard) encode() []byte {
-	size := 0
-	for _, e := range s {
-		size += 1 + len(e.table) + 2 + len(e.id) + 8 + macSize
-	}
-	out := make([]byte, 0, size)
-	for _, e := range s {
-		out = append(out, byte(len(e.table)))
-		out = append(out, e.table...)
-		out = binary.BigEndian.AppendUint16(out, uint16(len(e.id)))
-		out = append(out, e.id...)
-		out = binary.BigEndian.AppendUint64(out, e.version)
-		out = append(out, e.mac[:]...)
-	}
-	return out
-}
-
-var errShard = errors.New("ledger: roster shard cannot be decoded")
-
-// decodeShard accepts exactly what encode writes.
-func decodeShard(content []byte) (shard, error) {
-	var s shard
-	for len(content) > 0 {
-		var e entry
-		var ok bool
-		if e, content, ok = decodeEntry(content); !ok {
-			return nil, fmt.Errorf("%w: entry %d is cut off or has an impossible name", errShard, len(s))
-		}
-		if n := len(s); n > 0 && s[n-1].compare(e.table, e.id) >= 0 {
-			return nil, fmt.Errorf("%w: entry %d is out of order", errShard, n)
-		}
-		s = append(s, e)
-	}
-	return s, nil
-}
-
-func decodeEntry(b []byte) (e entry, rest []byte, ok bool) {
-	n := int(b[0])
-	if len(b) < 1+n+2 {
-		return entry{}, nil, false
-	}
-	e.table, b = string(b[1:1+n]), b[1+n:]
-	n = int(binary.BigEndian.Uint16(b))
-	if len(b) < 2+n+8+macSize {
-		return entry{}, nil, false
-	}
-	e.id, b = string(b[2:2+n]), b[2+n:]
-	e.version = binary.BigEndian.Uint64(b)
-	e.mac = mac(b[8:])
-	if keystore.CheckName(e.table, e.id) != nil || e.version > keystore.MaxVersion {
-		return entry{}, nil, false
-	}
-	return e, b[8+macSize:], true
-}
-
 // A state is one generation of the roster. Only its loaded shards are filled
 // in later, each with what its MAC stands for.
 type state struct {
 	generation uint64
-	rootMAC    mac
+	// root is the root row that the state was made of or for.
+	root keystore.Row
 	// macs are those of the shard rows; zero where there is no such row.
 	macs   [shards]mac
 	loaded [shards]atomic.Pointer[shard]
+
+	mu sync.Mutex
+	// indexes are those that were asked for, by table. Where there is one all
+	// shards are loaded.
+	indexes map[string]*index
+}
+
+// indexOf returns the index of a table; nil if it is yet to be made.
+func (st *state) indexOf(table string) *index {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.indexes[table]
+}
+
+func (st *state) keepIndex(table string, x *index) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.indexes == nil {
+		st.indexes = make(map[string]*index)
+	}
+	st.indexes[table] = x
 }
 
 // rootRow returns the root row of the next generation of the state and makes
@@ -186,22 +119,8 @@ func (st *state) rootRow(k keys) keystore.Row {
 	}
 	row := keystore.Row{Table: rosterTable, ID: rootID, Version: st.generation, Content: content}
 	row.MAC = rowMAC(k.row, row)
-	st.rootMAC = mac(row.MAC)
+	st.root = row
 	return row
-}
-
-// isRow reports whether row is the very root row that st was made of.
-func (st *state) isRow(row keystore.Row) bool {
-	if row.Version != st.generation || !hmac.Equal(row.MAC, st.rootMAC[:]) ||
-		len(row.Content) != shards*macSize {
-		return false
-	}
-	for i := range st.macs {
-		if !bytes.Equal(row.Content[i*macSize:(i+1)*macSize], st.macs[i][:]) {
-			return false
-		}
-	}
-	return true
 }
 
 // parseRoot verifies the root row. It takes over from known, if that is given,
@@ -217,7 +136,7 @@ func parseRoot(k keys, row keystore.Row, known *state) (*state, error) {
 		return nil, tampered(rosterTable, rootID, RolledBack,
 			fmt.Sprintf("it is of generation %d, generation %d was seen", row.Version, known.generation))
 	}
-	st := &state{generation: row.Version, rootMAC: mac(row.MAC)}
+	st := &state{generation: row.Version, root: row}
 	for i := range st.macs {
 		st.macs[i] = mac(row.Content[i*macSize:])
 		if known != nil && known.macs[i] == st.macs[i] {
@@ -235,7 +154,7 @@ func (st *state) shard(k keys, raw keystore.Tx, index int) (shard, error) {
 	}
 	s, err := st.readShard(k, raw, index)
 	if err != nil {
-		return nil, err
+		return shard{}, err
 	}
 	st.loaded[index].Store(&s)
 	return s, nil
@@ -247,25 +166,25 @@ func (st *state) readShard(k keys, raw keystore.Tx, index int) (shard, error) {
 	absent := errors.Is(err, keystore.ErrNotFound)
 	switch {
 	case err != nil && !absent:
-		return nil, err
+		return shard{}, err
 	case absent && want == mac{}:
-		return nil, nil
+		return shard{}, nil
 	case absent:
-		return nil, tampered(rosterTable, shardID(index), Removed, "")
+		return shard{}, tampered(rosterTable, shardID(index), Removed, "")
 	case !validMAC(k.row, row):
-		return nil, tampered(rosterTable, shardID(index), Changed, "its MAC is not of this root key")
+		return shard{}, tampered(rosterTable, shardID(index), Changed, "its MAC is not of this root key")
 	case want == mac{}:
-		return nil, tampered(rosterTable, shardID(index), Added, "")
+		return shard{}, tampered(rosterTable, shardID(index), Added, "")
 	case !hmac.Equal(row.MAC, want[:]):
-		return nil, tampered(rosterTable, shardID(index), RolledBack,
+		return shard{}, tampered(rosterTable, shardID(index), RolledBack,
 			fmt.Sprintf("it is of generation %d, the root row has another", row.Version))
 	}
 	return decodeShard(row.Content)
 }
 
-// next returns a copy of the state with the given shards replaced, and the
-// rows to be written for it, root row last.
-func (st *state) next(k keys, changed map[int]shard) (*state, []keystore.Row) {
+// next returns a copy of the state with the given shards replaced, in which the
+// touched rows are, and the rows to be written for it, root row last.
+func (st *state) next(k keys, changed map[int]*shard, touched []touch) (*state, []keystore.Row) {
 	n := &state{generation: st.generation, macs: st.macs}
 	for i := range n.loaded {
 		n.loaded[i].Store(st.loaded[i].Load())
@@ -273,12 +192,20 @@ func (st *state) next(k keys, changed map[int]shard) (*state, []keystore.Row) {
 	rows := make([]keystore.Row, 0, len(changed)+1)
 	for i, s := range changed {
 		row := keystore.Row{
-			Table: rosterTable, ID: shardID(i), Version: st.generation + 1, Content: s.encode(),
+			Table: rosterTable, ID: shardID(i), Version: st.generation + 1, Content: s.content,
 		}
 		row.MAC = rowMAC(k.row, row)
 		n.macs[i] = mac(row.MAC)
-		n.loaded[i].Store(&s)
+		n.loaded[i].Store(s)
 		rows = append(rows, row)
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for table, x := range st.indexes {
+		n.keepIndex(table, x.with(table, touched, func(t touch) bool {
+			_, ok := changed[t.shard].find(t.table, t.id)
+			return ok
+		}))
 	}
 	return n, append(rows, n.rootRow(k))
 }

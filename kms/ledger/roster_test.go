@@ -6,16 +6,42 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/cretula/cretula/kms/keystore"
 )
 
-func testShard() shard {
-	return shard{
+// A listed is an entry as a test writes it down.
+type listed struct {
+	table, id string
+	version   uint64
+	mac       mac
+}
+
+// encodeShard writes entries as they come.
+func encodeShard(entries ...listed) (content []byte) {
+	for _, e := range entries {
+		content = appendEntry(content, e.table, e.id, e.version, e.mac[:])
+	}
+	return content
+}
+
+func (s shard) all() (all []listed) {
+	for i := range s.len() {
+		e := s.at(i)
+		all = append(all, listed{string(e.table), string(e.id), e.version, mac(e.mac)})
+	}
+	return all
+}
+
+func testShard() []listed {
+	return []listed{
 		{table: "a", id: "1", version: 1, mac: mac{1}},
 		{table: "a", id: "2", version: 1 << 40, mac: mac{2}},
 		{table: "alias", id: "alias/ü", version: 3},
@@ -25,21 +51,21 @@ func testShard() shard {
 
 func TestShard(t *testing.T) {
 	s := testShard()
-	encoded := s.encode()
+	encoded := encodeShard(s...)
 	got, err := decodeShard(encoded)
-	if err != nil || !slices.Equal(got, s) {
+	if err != nil || !slices.Equal(got.all(), s) {
 		t.Errorf("decodeShard = %v, %v", got, err)
 	}
 	boundaries := map[int]bool{0: true}
 	for i := range s {
-		boundaries[len(s[:i+1].encode())] = true
+		boundaries[len(encodeShard(s[:i+1]...))] = true
 	}
 	for n := range encoded {
-		if got, err := decodeShard(encoded[:n]); (err == nil) != boundaries[n] || err != nil && got != nil {
+		if got, err := decodeShard(encoded[:n]); (err == nil) != boundaries[n] || err != nil && got.content != nil {
 			t.Errorf("the first %d bytes: %v, %v", n, got, err)
 		}
 	}
-	for name, bad := range map[string]shard{
+	for name, bad := range map[string][]listed{
 		"twice":    {s[0], s[0]},
 		"order":    {s[1], s[0]},
 		"tables":   {s[3], s[0]},
@@ -49,26 +75,70 @@ func TestShard(t *testing.T) {
 		"version":  {{table: "a", id: "a", version: keystore.MaxVersion + 1}},
 		"text":     {{table: "a", id: "\xff"}},
 	} {
-		if got, err := decodeShard(bad.encode()); !errors.Is(err, errShard) || got != nil {
+		if got, err := decodeShard(encodeShard(bad...)); !errors.Is(err, errShard) || got.content != nil {
 			t.Errorf("%s: %v, %v, want an error", name, got, err)
 		}
 	}
 }
 
+// TestShardChanges compares a shard under random writes with a sorted map.
+func TestShardChanges(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	model := map[string]listed{}
+	var s shard
+	for step := range 3000 {
+		e := listed{table: "t" + strconv.Itoa(r.IntN(3)), id: strings.Repeat("x", r.IntN(4)) + strconv.Itoa(r.IntN(60)), version: r.Uint64() >> 1}
+		e.mac[0], e.mac[macSize-1] = byte(step), byte(r.Uint32())
+		name := e.table + "\x00" + e.id
+		before := s
+		copied := s.clone()
+		if i, ok := s.find(e.table, e.id); ok && r.IntN(2) == 0 {
+			copied.remove(i)
+			delete(model, name)
+		} else {
+			copied.put(e.table, e.id, e.version, e.mac[:])
+			model[name] = e
+		}
+		if !bytes.Equal(before.content, s.content) {
+			t.Fatal("a copy shares what it changes")
+		}
+		s = copied
+		var want []listed
+		for _, name := range slices.Sorted(maps.Keys(model)) {
+			want = append(want, model[name])
+		}
+		if got := s.all(); !slices.Equal(got, want) {
+			t.Fatalf("step %d: %v, want %v", step, got, want)
+		}
+		if decoded, err := decodeShard(s.content); err != nil || !slices.Equal(decoded.starts, s.starts) {
+			t.Fatalf("step %d: decoded %v, %v", step, decoded.starts, err)
+		}
+		_, found := s.get(e.table, e.id)
+		if _, want := model[name]; found != want {
+			t.Fatalf("step %d: get found %t", step, found)
+		}
+	}
+}
+
 func FuzzDecodeShard(f *testing.F) {
-	f.Add(testShard().encode())
-	f.Add(testShard()[:1].encode())
+	f.Add(encodeShard(testShard()...))
+	f.Add(encodeShard(testShard()[:1]...))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, content []byte) {
 		s, err := decodeShard(content)
 		if err != nil {
-			if s != nil {
+			if s.content != nil {
 				t.Error("a shard with the error")
 			}
 			return
 		}
-		if again := s.encode(); !bytes.Equal(again, content) {
-			t.Errorf("encoded again: %x, was %x", again, content)
+		// Built entry by entry it is the same.
+		var again shard
+		for _, e := range s.all() {
+			again.put(e.table, e.id, e.version, e.mac[:])
+		}
+		if !bytes.Equal(again.content, content) || !slices.Equal(again.starts, s.starts) {
+			t.Errorf("encoded again: %x, was %x", again.content, content)
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/hmac"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/cretula/cretula/kms/keystore"
@@ -21,17 +20,9 @@ type Tx struct {
 	state    *state
 	writable bool
 	// changed holds the shards that this transaction has written.
-	changed map[int]shard
-}
-
-// A Row is one row that Scan found.
-type Row struct {
-	ID      string
-	Content []byte
-	Version uint64
-	// Err is a [TamperedError] if the row cannot be believed; Content and
-	// Version are zero then.
-	Err error
+	changed map[int]*shard
+	// touched are the rows that this transaction has written or deleted.
+	touched []touch
 }
 
 func checkName(table, id string) error {
@@ -43,20 +34,10 @@ func checkName(table, id string) error {
 
 // shard returns a part of the roster as this transaction sees it.
 func (t *Tx) shard(index int) (shard, error) {
-	if s, ok := t.changed[index]; ok {
-		return s, nil
+	if s := t.changed[index]; s != nil {
+		return *s, nil
 	}
 	return t.state.shard(t.ledger.keys, t.raw, index)
-}
-
-// listed returns the roster's entry of the row.
-func (t *Tx) listed(table, id string) (e entry, ok bool, err error) {
-	s, err := t.shard(t.ledger.keys.shardOf(table, id))
-	if err != nil {
-		return entry{}, false, rosterError(table, id, err)
-	}
-	e, ok = s.get(table, id)
-	return e, ok, nil
 }
 
 // rosterError says of a row what is wrong with the shard that would list it.
@@ -67,31 +48,37 @@ func rosterError(table, id string, err error) error {
 	return err
 }
 
-// Get returns content and version of a row. The error matches
-// [keystore.ErrNotFound] if it was never written or was deleted, or is a
+// Get returns content and version of a row; the content is the caller's. The error
+// matches [keystore.ErrNotFound] if it was never written or was deleted, or is a
 // [TamperedError].
 func (t *Tx) Get(table, id string) (content []byte, version uint64, err error) {
-	if err := checkName(table, id); err != nil {
+	c, err := t.verified(table, id)
+	if err != nil {
 		return nil, 0, err
 	}
+	return bytes.Clone(c.row.Content), c.row.Version, nil
+}
+
+// read returns a row of the store, verified, and the shard that lists it.
+func (t *Tx) read(table, id string) (keystore.Row, int, error) {
 	row, err := t.raw.Get(table, id)
 	absent := errors.Is(err, keystore.ErrNotFound)
 	if err != nil && !absent {
-		return nil, 0, err
+		return keystore.Row{}, 0, err
 	}
-	want, listed, err := t.listed(table, id)
+	index := t.ledger.keys.shardOf(table, id)
+	s, err := t.shard(index)
+	if err != nil {
+		return keystore.Row{}, 0, rosterError(table, id, err)
+	}
+	want, listed := s.get(table, id)
 	switch {
-	case err != nil:
-		return nil, 0, err
 	case absent && listed:
-		return nil, 0, tampered(table, id, Removed, fmt.Sprintf("version %d", want.version))
+		return keystore.Row{}, 0, tampered(table, id, Removed, fmt.Sprintf("version %d", want.version))
 	case absent:
-		return nil, 0, keystore.ErrNotFound
+		return keystore.Row{}, 0, keystore.ErrNotFound
 	}
-	if err := t.check(row, want, listed); err != nil {
-		return nil, 0, err
-	}
-	return row.Content, row.Version, nil
+	return row, index, t.check(row, want, listed)
 }
 
 // check compares a row of the store with its entry in the roster.
@@ -101,7 +88,7 @@ func (t *Tx) check(row keystore.Row, want entry, listed bool) error {
 	}
 	valid := validMAC(t.ledger.keys.row, row)
 	switch {
-	case valid && hmac.Equal(row.MAC, want.mac[:]):
+	case valid && hmac.Equal(row.MAC, want.mac):
 		return nil
 	case valid:
 		return tampered(row.Table, row.ID, RolledBack,
@@ -119,18 +106,18 @@ func (t *Tx) owner(row keystore.Row) (entry, bool) {
 	if len(row.MAC) != macSize {
 		return entry{}, false
 	}
-	wanted := mac(row.MAC)
 	for i := range shards {
 		s, err := t.shard(i)
 		if err != nil {
 			continue
 		}
-		for _, e := range s {
-			if e.mac != wanted || e.table == row.Table && e.id == row.ID {
+		for j := range s.len() {
+			e := s.at(j)
+			if !bytes.Equal(e.mac, row.MAC) || e.compare(row.Table, row.ID) == 0 {
 				continue
 			}
 			original := row
-			original.Table, original.ID = e.table, e.id
+			original.Table, original.ID = string(e.table), string(e.id)
 			if validMAC(t.ledger.keys.row, original) {
 				return e, true
 			}
@@ -154,23 +141,17 @@ func (t *Tx) Put(table, id string, content []byte) (version uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	i, exists := s.find(table, id)
 	version = 1
-	if exists {
-		version = s[i].version + 1
+	if e, exists := s.get(table, id); exists {
+		version = e.version + 1
 	}
 	row := keystore.Row{Table: table, ID: id, Version: version, Content: bytes.Clone(content)}
 	row.MAC = rowMAC(t.ledger.keys.row, row)
 	if err := t.raw.Put(row); err != nil {
 		return 0, err
 	}
-	e := entry{table: table, id: id, version: version, mac: mac(row.MAC)}
-	if exists {
-		s[i] = e
-	} else {
-		s = slices.Insert(s, i, e)
-	}
-	t.changed[index] = s
+	s.put(table, id, version, row.MAC)
+	t.touched = append(t.touched, touch{table, id, index})
 	return version, nil
 }
 
@@ -194,30 +175,32 @@ func (t *Tx) Delete(table, id string) error {
 		return err
 	}
 	if listed {
-		t.changed[index] = slices.Delete(s, i, i+1)
+		s.remove(i)
+		t.touched = append(t.touched, touch{table, id, index})
 	}
 	return nil
 }
 
 // writableShard returns a copy of the shard that lists the row, the
 // transaction's own.
-func (t *Tx) writableShard(table, id string) (int, shard, error) {
+func (t *Tx) writableShard(table, id string) (int, *shard, error) {
 	if !t.writable {
 		return 0, nil, keystore.ErrReadOnly
 	}
 	index := t.ledger.keys.shardOf(table, id)
+	if s := t.changed[index]; s != nil {
+		return index, s, nil
+	}
 	s, err := t.shard(index)
 	if err != nil {
 		return 0, nil, rosterError(table, id, err)
 	}
 	if t.changed == nil {
-		t.changed = make(map[int]shard)
+		t.changed = make(map[int]*shard)
 	}
-	if _, ok := t.changed[index]; !ok {
-		s = slices.Clone(s)
-		t.changed[index] = s
-	}
-	return index, s, nil
+	own := s.clone()
+	t.changed[index] = &own
+	return index, &own, nil
 }
 
 // writeRoster writes the shards that changed and the root row, and returns the
@@ -226,106 +209,11 @@ func (t *Tx) writeRoster() (*state, error) {
 	if len(t.changed) == 0 {
 		return nil, nil
 	}
-	next, rows := t.state.next(t.ledger.keys, t.changed)
+	next, rows := t.state.next(t.ledger.keys, t.changed, t.touched)
 	for _, row := range rows {
 		if err := t.raw.Put(row); err != nil {
 			return nil, err
 		}
 	}
 	return next, nil
-}
-
-// Scan calls yield for each row of the table whose id begins with prefix, in
-// ascending byte order of the ids, until yield returns false. Rows that were
-// tampered with, added or removed are among them, each with its Err. If a part
-// of the roster is wrong, rows that are there and would be listed by it have an
-// Err; of those that are gone nobody knows, so Scan returns a [TamperedError]
-// for that part after the last row.
-func (t *Tx) Scan(table, prefix string, yield func(Row) bool) error {
-	if err := checkName(table, "x"); err != nil {
-		return err
-	}
-	// The shards come first: within the store's Scan nothing else is read.
-	expected, bad, err := t.expected(table, prefix)
-	if err != nil {
-		return err
-	}
-	stopped := false
-	give := func(r Row) bool {
-		stopped = !yield(r)
-		return !stopped
-	}
-	giveMissing := func(e entry) bool {
-		return give(Row{ID: e.id, Err: tampered(table, e.id, Removed, fmt.Sprintf("version %d", e.version))})
-	}
-	err = t.raw.Scan(table, prefix, func(row keystore.Row) bool {
-		for len(expected) > 0 && expected[0].id < row.ID {
-			if !giveMissing(expected[0]) {
-				return false
-			}
-			expected = expected[1:]
-		}
-		var want entry
-		listed := len(expected) > 0 && expected[0].id == row.ID
-		if listed {
-			want, expected = expected[0], expected[1:]
-		}
-		return give(t.checked(row, want, listed, bad))
-	})
-	if err != nil || stopped {
-		return err
-	}
-	for _, e := range expected {
-		if !giveMissing(e) {
-			return nil
-		}
-	}
-	return firstError(bad)
-}
-
-// checked returns what Scan says about one row of the store.
-func (t *Tx) checked(row keystore.Row, want entry, listed bool, bad map[int]error) Row {
-	if !listed {
-		if err := bad[t.ledger.keys.shardOf(row.Table, row.ID)]; err != nil {
-			return Row{ID: row.ID, Err: rosterError(row.Table, row.ID, err)}
-		}
-	}
-	if err := t.check(row, want, listed); err != nil {
-		return Row{ID: row.ID, Err: err}
-	}
-	return Row{ID: row.ID, Content: row.Content, Version: row.Version}
-}
-
-// expected returns the entries of the table in ascending order of the ids, and
-// the shards that could not be believed.
-func (t *Tx) expected(table, prefix string) (entries []entry, bad map[int]error, err error) {
-	bad = make(map[int]error)
-	for i := range shards {
-		s, err := t.shard(i)
-		if err != nil {
-			if _, ok := errors.AsType[*TamperedError](err); !ok {
-				return nil, nil, err
-			}
-			bad[i] = err
-			continue
-		}
-		first, _ := s.find(table, prefix)
-		for _, e := range s[first:] {
-			if e.table != table || !strings.HasPrefix(e.id, prefix) {
-				break
-			}
-			entries = append(entries, e)
-		}
-	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.id, b.id) })
-	return entries, bad, nil
-}
-
-func firstError(bad map[int]error) error {
-	for i := range shards {
-		if err := bad[i]; err != nil {
-			return err
-		}
-	}
-	return nil
 }

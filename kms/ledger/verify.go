@@ -144,8 +144,8 @@ func (v *verification) tables(tx *Tx) (map[string]bool, error) {
 		if err != nil {
 			continue // noted by roster
 		}
-		for _, e := range s {
-			tables[e.table] = true
+		for j := range s.len() {
+			tables[string(s.at(j).table)] = true
 		}
 	}
 	return tables, nil

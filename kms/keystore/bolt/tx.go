@@ -34,10 +34,17 @@ func encodeRow(r keystore.Row) []byte {
 	return append(value, r.Content...)
 }
 
+func checkRow(id string, value []byte) error {
+	if len(value) < rowHeader || len(value)-rowHeader < int(value[8]) {
+		return fmt.Errorf("%w: row %q is cut off", keystore.ErrDamaged, id)
+	}
+	return nil
+}
+
 // decodeRow reads a row; its slices are copies.
 func decodeRow(table, id string, value []byte) (keystore.Row, error) {
-	if len(value) < rowHeader || len(value)-rowHeader < int(value[8]) {
-		return keystore.Row{}, fmt.Errorf("%w: row %q is cut off", keystore.ErrDamaged, id)
+	if err := checkRow(id, value); err != nil {
+		return keystore.Row{}, err
 	}
 	value = bytes.Clone(value)
 	macEnd := rowHeader + int(value[8])
@@ -58,6 +65,10 @@ type tx struct {
 	// busy is set while Scan calls its function, done when the transaction
 	// has ended.
 	busy, done bool
+	// table and bucket are those of the last read: to find a bucket costs as
+	// much as to find a row in it. A write ends that.
+	table  string
+	bucket *bbolt.Bucket
 }
 
 func (t *tx) end() { t.done = true }
@@ -73,7 +84,21 @@ func (t *tx) do(write bool, f func() error) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
+	if write {
+		t.table, t.bucket = "", nil
+	}
 	return guard(f)
+}
+
+// value returns the encoded row, a part of the file; nil if it is not there.
+func (t *tx) value(table, id string) []byte {
+	if t.table != table {
+		t.table, t.bucket = table, t.tx.Bucket(bucketOf(table))
+	}
+	if t.bucket == nil {
+		return nil
+	}
+	return t.bucket.Get([]byte(id))
 }
 
 // Get implements [keystore.Tx].
@@ -82,11 +107,7 @@ func (t *tx) Get(table, id string) (row keystore.Row, err error) {
 		return keystore.Row{}, err
 	}
 	err = t.do(false, func() error {
-		bucket := t.tx.Bucket(bucketOf(table))
-		if bucket == nil {
-			return keystore.ErrNotFound
-		}
-		value := bucket.Get([]byte(id))
+		value := t.value(table, id)
 		if value == nil {
 			return keystore.ErrNotFound
 		}
@@ -94,6 +115,27 @@ func (t *tx) Get(table, id string) (row keystore.Row, err error) {
 		return err
 	})
 	return row, err
+}
+
+// Holds implements [keystore.Tx].
+func (t *tx) Holds(row keystore.Row) (same bool, err error) {
+	if err := keystore.CheckName(row.Table, row.ID); err != nil {
+		return false, err
+	}
+	err = t.do(false, func() error {
+		value := t.value(row.Table, row.ID)
+		if value == nil {
+			return nil
+		}
+		if err := checkRow(row.ID, value); err != nil {
+			return err
+		}
+		macEnd := rowHeader + int(value[8])
+		same = binary.BigEndian.Uint64(value) == row.Version &&
+			bytes.Equal(value[rowHeader:macEnd], row.MAC) && bytes.Equal(value[macEnd:], row.Content)
+		return nil
+	})
+	return same, err
 }
 
 // Put implements [keystore.Tx].

@@ -31,6 +31,7 @@ func Run(t *testing.T, open Opener) {
 		run  func(*testing.T, Opener)
 	}{
 		{"rows", testRows},
+		{"holds", testHolds},
 		{"large rows", testLargeRows},
 		{"names", testNames},
 		{"scan", testScan},
@@ -162,6 +163,70 @@ func testRows(t *testing.T, open Opener) {
 	wantRow(t, s, rows[0])
 	wantNone(t, s, "key", "b")
 	wantRow(t, s, rows[3])
+}
+
+// testHolds asks for rows that differ in one thing from the one that is there.
+func testHolds(t *testing.T, open Opener) {
+	s := mustOpen(t, open)
+	row := keystore.Row{Table: "t", ID: "a", Version: 2, Content: []byte("content"), MAC: []byte("mac")}
+	empty := keystore.Row{Table: "t", ID: "empty"}
+	holds := func(tx keystore.Tx, what string, row keystore.Row, want bool) {
+		t.Helper()
+		if got, err := tx.Holds(row); err != nil || got != want {
+			t.Errorf("%s: Holds = %t, %v, want %t", what, got, err, want)
+		}
+	}
+	view(t, s, func(tx keystore.Tx) error { holds(tx, "empty store", row, false); return nil })
+	put(t, s, row, empty, keystore.Row{Table: "t2", ID: "a", Version: 2, Content: []byte("other"), MAC: []byte("mac")})
+	view(t, s, func(tx keystore.Tx) error {
+		holds(tx, "the row", row, true)
+		holds(tx, "nil for empty", empty, true)
+		holds(tx, "empty for empty", keystore.Row{Table: "t", ID: "empty", Content: []byte{}, MAC: []byte{}}, true)
+		for what, change := range map[string]func(*keystore.Row){
+			"table":            func(r *keystore.Row) { r.Table = "t2" },
+			"table not there":  func(r *keystore.Row) { r.Table = "t3" },
+			"id":               func(r *keystore.Row) { r.ID = "empty" },
+			"id not there":     func(r *keystore.Row) { r.ID = "b" },
+			"version":          func(r *keystore.Row) { r.Version = 1 },
+			"content":          func(r *keystore.Row) { r.Content = []byte("contenT") },
+			"content cut":      func(r *keystore.Row) { r.Content = []byte("conten") },
+			"content longer":   func(r *keystore.Row) { r.Content = []byte("content\x00") },
+			"no content":       func(r *keystore.Row) { r.Content = nil },
+			"MAC":              func(r *keystore.Row) { r.MAC = []byte("maC") },
+			"no MAC":           func(r *keystore.Row) { r.MAC = nil },
+			"MAC into content": func(r *keystore.Row) { r.MAC, r.Content = []byte("macc"), []byte("ontent") },
+		} {
+			other := row
+			change(&other)
+			holds(tx, what, other, false)
+		}
+		if _, err := tx.Holds(keystore.Row{Table: "T", ID: "a"}); !errors.Is(err, keystore.ErrInvalidRow) {
+			t.Errorf("Holds of an invalid name: %v", err)
+		}
+		return nil
+	})
+	update(t, s, func(tx keystore.Tx) error {
+		later := row
+		later.Version++
+		if err := tx.Put(later); err != nil {
+			return err
+		}
+		holds(tx, "written in the transaction", later, true)
+		holds(tx, "replaced in the transaction", row, false)
+		if err := tx.Delete("t", "a"); err != nil {
+			return err
+		}
+		holds(tx, "deleted in the transaction", later, false)
+		if err := tx.Delete("t", "empty"); err != nil {
+			return err
+		}
+		holds(tx, "the table is gone", empty, false)
+		if err := tx.Put(row); err != nil {
+			return err
+		}
+		holds(tx, "written again", row, true)
+		return nil
+	})
 }
 
 func testLargeRows(t *testing.T, open Opener) {
@@ -369,8 +434,9 @@ func testTxDone(t *testing.T, open Opener) {
 		t.Helper()
 		_, getErr := tx.Get("t", "a")
 		_, tablesErr := tx.Tables()
+		_, holdsErr := tx.Holds(keystore.Row{Table: "t", ID: "a"})
 		for i, err := range []error{
-			getErr, tablesErr, tx.Put(keystore.Row{Table: "t", ID: "a"}), tx.Delete("t", "a"),
+			getErr, tablesErr, holdsErr, tx.Put(keystore.Row{Table: "t", ID: "a"}), tx.Delete("t", "a"),
 			tx.Scan("t", "", func(keystore.Row) bool { return true }),
 		} {
 			if !errors.Is(err, keystore.ErrTxDone) {
@@ -630,6 +696,11 @@ func compareModel(tx keystore.Tx, model map[string]keystore.Row) error {
 	}
 	if count != len(model) {
 		return fmt.Errorf("%d rows, want %d", count, len(model))
+	}
+	for _, want := range model {
+		if same, err := tx.Holds(want); err != nil || !same {
+			return fmt.Errorf("Holds of row %s/%s: %t, %w", want.Table, want.ID, same, err)
+		}
 	}
 	return nil
 }

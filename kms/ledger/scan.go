@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cretula/cretula/kms/keystore"
+)
+
+// A Row is one row that Scan found.
+type Row struct {
+	ID      string
+	Content []byte
+	Version uint64
+	// Err is a [TamperedError] if the row cannot be believed; Content and
+	// Version are zero then.
+	Err error
+}
+
+// Scan calls yield for each row of the table whose id begins with prefix, in
+// ascending byte order of the ids, until yield returns false. Rows that were
+// tampered with, added or removed are among them, each with its Err. If a part
+// of the roster is wrong, rows that are there and would be listed by it have an
+// Err; of those that are gone nobody knows, so Scan returns a [TamperedError]
+// for that part after the last row.
+//
+// The first Scan of a table reads the whole roster; those that follow cost what
+// they find, whatever else the store has.
+func (t *Tx) Scan(table, prefix string, yield func(Row) bool) error {
+	if err := checkName(table, "x"); err != nil {
+		return err
+	}
+	// The shards come first: within the store's Scan nothing else is read.
+	x, bad, err := t.index(table)
+	if err != nil {
+		return err
+	}
+	s := scan{tx: t, table: table, expected: x.seek(prefix), bad: bad, yield: yield}
+	err = t.raw.Scan(table, prefix, s.row)
+	if err := errors.Join(err, s.err); err != nil || s.stopped {
+		return err
+	}
+	for s.missingBefore("") {
+	}
+	if s.err != nil || s.stopped {
+		return s.err
+	}
+	return firstError(bad)
+}
+
+// A scan compares the rows of the store with those that the roster lists.
+type scan struct {
+	tx       *Tx
+	table    string
+	expected cursor
+	bad      map[int]error // shards that cannot be believed
+	yield    func(Row) bool
+	stopped  bool
+	err      error
+}
+
+func (s *scan) give(r Row) bool {
+	s.stopped = !s.yield(r)
+	return !s.stopped
+}
+
+// missingBefore gives the next expected row, as one that was removed, if it comes
+// before id or id is empty. It returns false if there is none, or at the end.
+func (s *scan) missingBefore(id string) bool {
+	l, ok := s.expected.peek()
+	if !ok || id != "" && string(l.id) >= id {
+		return false
+	}
+	s.expected.next()
+	e, _, err := s.entry(l)
+	if err != nil {
+		s.err = err
+		return false
+	}
+	return s.give(Row{ID: string(l.id), Err: tampered(s.table, string(l.id), Removed, fmt.Sprintf("version %d", e.version))})
+}
+
+func (s *scan) entry(l listing) (entry, bool, error) {
+	shard, err := s.tx.shard(int(l.shard))
+	if err != nil {
+		return entry{}, false, err
+	}
+	e, ok := shard.get(s.table, string(l.id))
+	return e, ok, nil
+}
+
+// row takes one row of the store.
+func (s *scan) row(row keystore.Row) bool {
+	for s.missingBefore(row.ID) {
+	}
+	if s.stopped || s.err != nil {
+		return false
+	}
+	var want entry
+	l, listed := s.expected.peek()
+	if listed = listed && string(l.id) == row.ID; listed {
+		s.expected.next()
+		if want, listed, s.err = s.entry(l); s.err != nil {
+			return false
+		}
+	}
+	return s.give(s.checked(row, want, listed))
+}
+
+// checked returns what Scan says about one row of the store.
+func (s *scan) checked(row keystore.Row, want entry, listed bool) Row {
+	if !listed && len(s.bad) > 0 {
+		if err := s.bad[s.tx.ledger.keys.shardOf(row.Table, row.ID)]; err != nil {
+			return Row{ID: row.ID, Err: rosterError(row.Table, row.ID, err)}
+		}
+	}
+	if err := s.tx.check(row, want, listed); err != nil {
+		return Row{ID: row.ID, Err: err}
+	}
+	return Row{ID: row.ID, Content: row.Content, Version: row.Version}
+}
+
+// index returns the ids of the table that the roster lists as this transaction
+// sees it, and the shards that could not be believed, whose ids are missing.
+func (t *Tx) index(table string) (x *index, bad map[int]error, err error) {
+	if x = t.state.indexOf(table); x == nil {
+		if x, bad, err = t.newIndex(table); err != nil {
+			return nil, nil, err
+		}
+		if len(bad) == 0 {
+			t.state.keepIndex(table, x)
+		}
+	}
+	return x.with(table, t.touched, t.lists), bad, nil
+}
+
+// lists tells whether the roster lists a row that this transaction has touched.
+func (t *Tx) lists(row touch) bool {
+	_, ok := t.changed[row.shard].find(row.table, row.id)
+	return ok
+}
+
+// newIndex makes the index of the table for the state that the transaction began
+// with.
+func (t *Tx) newIndex(table string) (x *index, bad map[int]error, err error) {
+	var all []listing
+	for i := range shards {
+		s, err := t.state.shard(t.ledger.keys, t.raw, i)
+		if err != nil {
+			if _, ok := errors.AsType[*TamperedError](err); !ok {
+				return nil, nil, err
+			}
+			if bad == nil {
+				bad = make(map[int]error)
+			}
+			bad[i] = err
+			continue
+		}
+		first, _ := s.find(table, "")
+		for j := first; j < s.len(); j++ {
+			e := s.at(j)
+			if string(e.table) != table {
+				break
+			}
+			all = append(all, listing{e.id, uint8(i)})
+		}
+	}
+	slices.SortFunc(all, func(a, b listing) int { return bytes.Compare(a.id, b.id) })
+	return newIndex(all), bad, nil
+}
+
+func firstError(bad map[int]error) error {
+	for i := range shards {
+		if err := bad[i]; err != nil {
+			return err
+		}
+	}
+	return nil
+}
