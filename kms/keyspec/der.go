@@ -138,6 +138,9 @@ func parseEC(der []byte, oid asn1.ObjectIdentifier, size int) (ecKey, error) {
 		}
 		key.point = info.public
 	}
+	if key.point != nil && key.point[0] != 4 { // SEC 1 §2.3.3: uncompressed
+		return ecKey{}, errECKey
+	}
 	return key, nil
 }
 

@@ -49,12 +49,16 @@ func (k koblitzKeys) check(secret []byte) error {
 	return nil
 }
 
+// public takes the point that stands beside the private key, if one does.
 func (k koblitzKeys) public(secret []byte) (*secp256k1.PublicKey, error) {
-	private, _, err := k.private(secret)
+	private, point, err := k.private(secret)
 	if err != nil {
 		return nil, err
 	}
 	defer private.Zero()
+	if point != nil {
+		return secp256k1.ParsePubKey(point)
+	}
 	return private.PubKey(), nil
 }
 
@@ -81,9 +85,10 @@ func (k koblitzKeys) verify(secret []byte, m message, signature []byte) (bool, e
 	if err != nil {
 		return false, err
 	}
+	return verifyKoblitz(public, m, signature), nil
+}
+
+func verifyKoblitz(public *secp256k1.PublicKey, m message, signature []byte) bool {
 	parsed, err := ecdsa.ParseDERSignature(signature)
-	if err != nil {
-		return false, nil
-	}
-	return parsed.Verify(m.sum(), public), nil
+	return err == nil && parsed.Verify(m.sum(), public)
 }

@@ -92,5 +92,8 @@ func (k latticeKeys) verify(secret []byte, m message, signature []byte) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return verifyMLDSA(private.PublicKey(), m, signature), nil
+	if m.digest {
+		return verifyMu(private.PublicKey().Bytes(), m.data, signature), nil
+	}
+	return mldsa.Verify(private.PublicKey(), m.data, signature, nil) == nil, nil
 }

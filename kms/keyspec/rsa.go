@@ -146,8 +146,12 @@ func (bits rsaKeys) verify(secret []byte, m message, signature []byte) (bool, er
 	if err != nil {
 		return false, err
 	}
+	return verifyRSA(key, m, signature), nil
+}
+
+func verifyRSA(key *rsa.PublicKey, m message, signature []byte) bool {
 	if m.isPSS() {
-		return rsa.VerifyPSS(key, m.hash, m.sum(), signature, pss(m)) == nil, nil
+		return rsa.VerifyPSS(key, m.hash, m.sum(), signature, pss(m)) == nil
 	}
-	return rsa.VerifyPKCS1v15(key, m.hash, m.sum(), signature) == nil, nil
+	return rsa.VerifyPKCS1v15(key, m.hash, m.sum(), signature) == nil
 }

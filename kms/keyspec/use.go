@@ -63,7 +63,7 @@ func (s *Spec) message(algorithm, messageType string, data []byte) (message, err
 	case "ED25519_PH_SHA_512":
 		takes, m.hash = []string{typeDigest}, crypto.SHA512
 	case "ML_DSA_SHAKE_256":
-		takes, digestSize = []string{typeRaw, typeExternalMu}, 64
+		takes, digestSize = []string{typeRaw, typeExternalMu}, muSize
 	default:
 		m.hash = hashOf(algorithm)
 	}
