@@ -88,7 +88,7 @@ func serveKMS(t *testing.T, dir string) string {
 	}
 	web := &http.Server{Handler: handler}
 	go web.Serve(listener)
-	go adminsock.Serve(t.Context(), socket, server)
+	go adminsock.Serve(t.Context(), socket, server, nil)
 	t.Cleanup(func() {
 		web.Close()
 		files.Close()

@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/cretula/cretula/internal/durable"
@@ -85,20 +86,52 @@ func Listen(dir string) (net.Listener, error) {
 		listener.Close()
 		return nil, err
 	}
-	return &checkedListener{listener}, nil
+	return &checkedListener{Listener: listener, open: make(chan struct{}, maxConns), closed: make(chan struct{})}, nil
 }
 
-// A checkedListener closes connections of other users at once.
-type checkedListener struct{ net.Listener }
+// maxConns is how many connections are served at a time. Further ones wait.
+const maxConns = 64
+
+// A checkedListener closes connections of other users at once, and bounds those
+// that are open.
+type checkedListener struct {
+	net.Listener
+	// open has an entry for each open connection.
+	open      chan struct{}
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+func (l *checkedListener) Close() error {
+	l.closeOnce.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// A countedConn gives its place back when it is closed.
+type countedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *countedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
 
 func (l *checkedListener) Accept() (net.Conn, error) {
+	select {
+	case l.open <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
+			<-l.open
 			return nil, err
 		}
 		if uid, err := peerUID(conn); err == nil && (uid == os.Getuid() || uid == 0) {
-			return conn, nil
+			return &countedConn{conn, sync.OnceFunc(func() { <-l.open })}, nil
 		}
 		conn.Close()
 	}

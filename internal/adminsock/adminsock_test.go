@@ -5,9 +5,11 @@
 package adminsock
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/durable"
@@ -50,7 +53,7 @@ func start(t *testing.T) (string, *kms.Server) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, listener, server) }()
+	go func() { done <- Serve(ctx, listener, server, nil) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -157,6 +160,90 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// TestPanicIsLogged: what a handler fails of goes to the log, not to stderr.
+func TestPanicIsLogged(t *testing.T) {
+	dir := folder(t)
+	listener, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, listener, nil, slog.New(slog.NewTextHandler(&log, nil))) }()
+	c, err := Dial(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ListPrincipals(ctx); err == nil {
+		t.Error("no service answered")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "panic serving") {
+		t.Errorf("the log has %q", &log)
+	}
+}
+
+// TestServerIsBounded: no peer can hold an answer, a connection or all of them
+// for good.
+func TestServerIsBounded(t *testing.T) {
+	s := newServer(nil, nil)
+	if s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 || s.ErrorLog == nil {
+		t.Errorf("%+v", s)
+	}
+	dir := folder(t)
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan net.Conn)
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	var last net.Conn
+	for range maxConns + 2 {
+		conn, err := net.Dial("unix", filepath.Join(dir, Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for range maxConns {
+		last = <-accepted
+		defer last.Close()
+	}
+	wantNone := func() {
+		t.Helper()
+		select {
+		case <-accepted:
+			t.Errorf("more than %d connections", maxConns)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	wantNone()
+	last.Close()
+	last.Close() // gives one place back, not two
+	next := <-accepted
+	defer next.Close()
+	wantNone()
+	l.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("closed while full: %v", err)
+	}
+}
+
 func TestListen(t *testing.T) {
 	dir, _ := start(t)
 	info, err := os.Stat(filepath.Join(dir, Name))
@@ -219,7 +306,7 @@ func TestPeerUID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if uid, err := peerUID(conn); err != nil || uid != os.Getuid() {
+	if uid, err := peerUID(conn.(*countedConn).Conn); err != nil || uid != os.Getuid() {
 		t.Errorf("%d, %v", uid, err)
 	}
 	if _, err := peerUID(nil); err == nil {

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
-	"time"
 
 	"github.com/cretula/cretula/kms"
 )
@@ -45,7 +44,7 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 	}
 	conn.Close()
 	return &Client{&http.Client{
-		Timeout: time.Minute,
+		Timeout: writeTimeout,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

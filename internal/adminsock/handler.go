@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -18,14 +19,19 @@ import (
 const (
 	maxBody     = 1 << 20
 	readTimeout = 30 * time.Second
+	// writeTimeout bounds an answer, with the work for it. It is that of Client.
+	writeTimeout = time.Minute
+	idleTimeout  = 30 * time.Second
+	maxHeader    = 16 << 10
 	// graceTime is how long Serve waits for answers under way.
 	graceTime = 5 * time.Second
 )
 
 // Serve answers on the listener until ctx ends; then it closes the listener and
-// returns nil.
-func Serve(ctx context.Context, listener net.Listener, server *kms.Server) error {
-	s := &http.Server{Handler: Handler(server), ReadTimeout: readTimeout, MaxHeaderBytes: 16 << 10}
+// returns nil. The logger gets what the server complains of, a panic of a handler
+// above all; nil: nobody does.
+func Serve(ctx context.Context, listener net.Listener, server *kms.Server, logger *slog.Logger) error {
+	s := newServer(server, logger)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(listener) }()
 	select {
@@ -42,6 +48,20 @@ func Serve(ctx context.Context, listener net.Listener, server *kms.Server) error
 		return err
 	}
 	return nil
+}
+
+func newServer(server *kms.Server, logger *slog.Logger) *http.Server {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &http.Server{
+		Handler:        Handler(server),
+		ReadTimeout:    readTimeout,
+		WriteTimeout:   writeTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelError),
+	}
 }
 
 // Handler returns the protocol of the socket. Whoever reaches it may do all.

@@ -235,7 +235,7 @@ func (s *Stack) serveKMS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.serve(func() error { return adminsock.Serve(ctx, admin, s.KMS) })
+	s.serve(func() error { return adminsock.Serve(ctx, admin, s.KMS, s.config.Logger) })
 	listener, err := kmsserver.Listen(ctx, s.config.Listen)
 	if err != nil {
 		return err
