@@ -49,8 +49,10 @@ type Difference struct {
 	Got string `json:"got,omitempty"`
 }
 
-// Match finds the release of a verified document at a time, which for an
-// archived document is that of its verification. A document of no release is
+// Match finds the release of a verified document at the time of its check: now,
+// the one that was given, or, if the document was verified as of its own time
+// ([attestation.Expectation].AllowDocumentTime), its Timestamp. A release that has
+// ended since is still the one of an archived document. A document of no release is
 // refused by a [*reason.Error] of class mismatch and rule [RuleRelease]; the
 // Match has the comparisons then.
 func (s *Set) Match(d *attestation.Document, at time.Time) (Match, error) {

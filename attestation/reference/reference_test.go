@@ -4,16 +4,10 @@ package reference
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"slices"
 	"strings"
@@ -56,19 +50,30 @@ func full(t testing.TB) []byte {
 	)
 }
 
+// selfSigned is the certificate of a signer, always the same one: the seeds of a
+// fuzz target must be the same in each of its processes.
 func selfSigned(t testing.TB) (pemBytes, der []byte) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+	block, _ := pem.Decode([]byte(signer))
+	if block == nil {
+		t.Fatal("no certificate")
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "signer"}, NotAfter: noon}
-	der, err = x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), der
+	return []byte(signer), block.Bytes
 }
+
+const signer = `-----BEGIN CERTIFICATE-----
+MIIBtzCCATygAwIBAgIURpWm09K6TQsjKhM/kijtrDKDHw0wCgYIKoZIzj0EAwMw
+ETEPMA0GA1UEAwwGc2lnbmVyMCAXDTI2MTEyMTE0MTMwNloYDzIxMjYxMDI4MTQx
+MzA2WjARMQ8wDQYDVQQDDAZzaWduZXIwdjAQBgcqhkjOPQIBBgUrgQQAIgNiAAT5
+ozXXzUfMbiQm180RWZFBrDLur48m8AIMQ02BLGCBmk7OxnY6VJSbEC8jLypMeA1Y
+MfLDR+iecePNfSvqEg24s9lH0rigrngMSLy/fIylSoaKCcgPgQT3gIVDf+4RDcyj
+UzBRMB0GA1UdDgQWBBRM3+HgwhZByCa3oHbwK2Odgu9l6DAfBgNVHSMEGDAWgBRM
+3+HgwhZByCa3oHbwK2Odgu9l6DAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMD
+A2kAMGYCMQD+nh932fqIZPIetHFntdAbvYk9f76y28W67l8ecM27Qw7lYAAefy4W
+CH+4zuWmy78CMQCAevD0T86p2EkwkISJa3LODnAJieZv/jmIXfDhoWv8c4fNkoGY
+qZ5BwUNcf6YVStA=
+-----END CERTIFICATE-----
+`
 
 func registers(values map[pcr.Index]string) pcr.Set {
 	var set pcr.Set
@@ -294,6 +299,25 @@ func TestClosestFirst(t *testing.T) {
 	}
 }
 
+// TestArchivedDocument: at the document's own time a release counts that has ended
+// since, and none that began since.
+func TestArchivedDocument(t *testing.T) {
+	d := &attestation.Document{Kind: attestation.KindEnclave, PCRs: registers(map[pcr.Index]string{0: "0"}), Timestamp: noon}
+	pin := `"pcrs": {"PCR0": "` + hexOf("0") + `"}, `
+	ended := file(`"name": "ended", ` + pin + `"not_after": "2026-11-20T12:00:00Z"`)
+	begun := file(`"name": "begun", ` + pin + `"not_before": "2026-11-20T12:00:01Z"`)
+	later := noon.AddDate(5, 0, 0)
+	for _, c := range []struct {
+		file []byte
+		at   time.Time
+		good bool
+	}{{ended, d.Timestamp, true}, {ended, later, false}, {begun, d.Timestamp, false}, {begun, later, true}} {
+		if m, err := mustParse(t, c.file).Match(d, c.at); (err == nil) != c.good {
+			t.Errorf("%s at %v: %q, %v", c.file, c.at, m.Release, err)
+		}
+	}
+}
+
 // A document in debug mode matches no release: zero is refused as a value.
 func TestDebugMatchesNothing(t *testing.T) {
 	s := mustParse(t, full(t))
@@ -330,6 +354,9 @@ func TestDocumentation(t *testing.T) {
 	}
 	if !bytes.Contains(page, JSONSchema()) {
 		t.Error("docs/reference-values.md has not the schema that is embedded")
+	}
+	if !bytes.Contains(page, []byte("with `--at-document-time` the document's\nown")) {
+		t.Error("docs/reference-values.md does not say at what time the releases of an archived document are judged")
 	}
 	rules, err := os.ReadFile("../../docs/rules.md")
 	if err != nil {

@@ -26,7 +26,7 @@ func readReference(env *cli.Env, name string) (*reference.Set, error) {
 	}
 	set, err := reference.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", cli.Printable(name), err)
 	}
 	return set, nil
 }
@@ -46,19 +46,14 @@ type releaseVerdict struct {
 // there is none, and prints it.
 func printReleases(env *cli.Env, f *verifyFlags, set *reference.Set, v *attestation.Verdict, e attestation.Expectation) error {
 	out := releaseVerdict{Verdict: v, Releases: []reference.Comparison{}}
-	if v.Kind != nil && v.PCRs != nil {
-		at := e.Time
-		switch {
-		case e.AllowDocumentTime && v.Timestamp != nil:
-			at = *v.Timestamp
-		case at.IsZero():
-			at = env.Now()
-		}
+	// Releases are judged at the time of the check, whichever that is; there is
+	// none where it was to be that of a document that has none.
+	if v.Kind != nil && v.PCRs != nil && v.CheckedAt != nil {
 		kind := attestation.KindEnclave
 		if *v.Kind == attestation.KindNitroTPM.String() {
 			kind = attestation.KindNitroTPM
 		}
-		match, err := set.Compare(kind, v.PCRs, at)
+		match, err := set.Compare(kind, v.PCRs, *v.CheckedAt)
 		if refusal, ok := errors.AsType[*reason.Error](err); ok {
 			v.Problems = append(v.Problems, refusal.Problems...)
 			slices.SortStableFunc(v.Problems, func(a, b reason.Problem) int { return cmp.Compare(a.Reason, b.Reason) })
