@@ -234,7 +234,7 @@ func readMeasurements(env *cli.Env, file string) (pcr.Set, error) {
 	}
 	m, err := pcr.ParseMeasurements(data)
 	if err != nil {
-		return pcr.Set{}, reason.New(reason.Malformed, "input.measurements", "%s: %w", file, err)
+		return pcr.Set{}, reason.New(reason.Malformed, "input.measurements", "%s: %w", cli.Printable(file), err)
 	}
 	return m.Set, nil
 }
@@ -265,7 +265,7 @@ func readRoots(env *cli.Env, files []string) ([]*x509.Certificate, error) {
 		}
 		more, err := attestation.ParseRoots(data)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", cli.Printable(name), err)
 		}
 		roots = append(roots, more...)
 	}
@@ -281,7 +281,7 @@ func readCRLs(env *cli.Env, files []string) ([]*x509.RevocationList, error) {
 		}
 		more, err := attestation.ParseCRLs(data)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", cli.Printable(name), err)
 		}
 		lists = append(lists, more...)
 	}

@@ -127,10 +127,8 @@ func shorten(message string) string {
 
 // printable quotes a text that could do something to a terminal.
 func printable(s string) string {
-	for _, r := range s {
-		if !strconv.IsPrint(r) {
-			return strconv.Quote(s)
-		}
+	if cli.Printable(s) != s {
+		return strconv.Quote(s)
 	}
 	return s
 }

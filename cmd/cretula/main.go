@@ -68,7 +68,31 @@ exactly why a key was not released.`,
 	root.AddCommand(newEIFCommand(env))
 	root.AddCommand(newNSMCommand(env))
 	root.AddCommand(newBenchCommand(env))
+	strictHelp(root)
 	return root
+}
+
+// strictHelp has "help" refuse what is no command; cobra's prints the usage of the
+// program and succeeds.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, help := range root.Commands() {
+		if help.Name() != "help" {
+			continue
+		}
+		help.Run = nil
+		help.RunE = func(_ *cobra.Command, args []string) error {
+			named, rest, err := root.Find(args)
+			if err != nil {
+				return cli.WithHint(cli.Usagef("%v", err), "see '%s --help'", root.CommandPath())
+			}
+			if err := noArguments(named, rest); err != nil {
+				return err
+			}
+			named.InitDefaultHelpFlag()
+			return named.Help()
+		}
+	}
 }
 
 // newNounCommand makes the command that groups the verbs of one noun.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -67,7 +68,8 @@ type ExitError struct{ Code int }
 func (e *ExitError) Error() string { return fmt.Sprintf("exit status %d", e.Code) }
 
 // Report prints err to stderr as one line and its hints, and returns the exit
-// status: 0 for nil, 2 for a usage error, the reason's for a refusal, else 1.
+// status: 0 for nil, 2 for a usage error, the reason's for a refusal, else 1. What
+// a terminal would obey is escaped; further lines of a message are indented.
 func (e *Env) Report(err error) int {
 	if err == nil {
 		return 0
@@ -75,9 +77,9 @@ func (e *Env) Report(err error) int {
 	if exit, ok := errors.AsType[*ExitError](err); ok {
 		return exit.Code
 	}
-	fmt.Fprintf(e.Stderr, "cretula: %v\n", err)
+	fmt.Fprintf(e.Stderr, "cretula: %s\n", lines(err.Error()))
 	if h, ok := errors.AsType[*hinted](err); ok {
-		fmt.Fprintf(e.Stderr, "hint: %s\n", h.hint)
+		fmt.Fprintf(e.Stderr, "hint: %s\n", lines(h.hint))
 	}
 	if _, ok := errors.AsType[*UsageError](err); ok {
 		return 2
@@ -140,6 +142,9 @@ func (e *Env) readInput(name string, limit int64) ([]byte, error) {
 	in := e.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			failed.Path = Printable(failed.Path)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +156,7 @@ func (e *Env) readInput(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, reason.New(reason.Malformed, "input.size", "%s is larger than %d bytes", name, limit)
+		return nil, reason.New(reason.Malformed, "input.size", "%s is larger than %d bytes", Printable(name), limit)
 	}
 	return data, nil
 }

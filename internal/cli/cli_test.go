@@ -32,6 +32,14 @@ func TestReport(t *testing.T) {
 		{"refusal", refusal, 6, "cretula: too old (doc.age)\n"},
 		{"wrapped refusal with a hint", fmt.Errorf("x: %w", WithHint(refusal, "again")), 6, "cretula: x: too old (doc.age)\nhint: again\n"},
 		{"usage for a refusal", fmt.Errorf("%w: %w", Usagef("bad"), refusal), 2, "cretula: bad: too old (doc.age)\n"},
+		{"escape sequence", errors.New("open \x1b[2Ja\x07\r: none"), 1, "cretula: open \\x1b[2Ja\\a\\r: none\n"},
+		{"C1 control characters", errors.New("a\u009b2J \x9b2J"), 1, "cretula: a\\u009b2J \\x9b2J\n"},
+		{"direction", Usagef("a\u202eb\u2066"), 2, "cretula: a\\u202eb\\u2066\n"},
+		{"delete", errors.New("a\x7fb\x00"), 1, "cretula: a\\x7fb\\x00\n"},
+		{"what prints", errors.New(`"Ä" \ 'ß' 日本 …`), 1, "cretula: \"Ä\" \\ 'ß' 日本 …\n"},
+		{"hint", WithHint(Usagef("a"), "b\x1b[m"), 2, "cretula: a\nhint: b\\x1b[m\n"},
+		{"lines", errors.Join(errors.New("one"), errors.New("two\thalf\x1b"), refusal), 6, "cretula: one\n  two\thalf\\x1b\n  too old (doc.age)\n"},
+		{"a hint that is none", errors.New("x\nhint: run this\ncretula: y\n"), 1, "cretula: x\n  hint: run this\n  cretula: y\n"},
 		{"said already", fmt.Errorf("x: %w", &ExitError{7}), 7, ""},
 	} {
 		var stderr bytes.Buffer
@@ -77,6 +85,25 @@ func TestReadInput(t *testing.T) {
 	env.Stdin = brokenStream{}
 	if data, err = env.ReadInput("-", 4); !errors.Is(err, io.ErrUnexpectedEOF) || data != nil {
 		t.Errorf("broken: %q, %v", data, err)
+	}
+}
+
+// TestNamesOfFiles: a name is on one line, whatever is in it.
+func TestNamesOfFiles(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a\nhint: b\x1b")
+	env := &Env{}
+	_, absent := env.ReadInput(name, 4)
+	if err := os.WriteFile(name, []byte("12345"), 0o600); err != nil {
+		t.Skip(err) // not on every system
+	}
+	_, large := env.ReadInput(name, 4)
+	if !errors.Is(absent, fs.ErrNotExist) {
+		t.Errorf("absent: %v", absent)
+	}
+	for _, err := range []error{absent, large} {
+		if err == nil || !strings.Contains(err.Error(), `a\nhint: b\x1b`) || strings.ContainsAny(err.Error(), "\n\x1b") {
+			t.Errorf("%q", err)
+		}
 	}
 }
 
