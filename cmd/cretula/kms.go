@@ -156,37 +156,55 @@ func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name 
 		}
 		defer file.Close()
 	}
-	added, err := addPrincipal(ctx, env, f.dir, p)
-	if err != nil {
-		if file != nil {
-			os.Remove(f.output)
-		}
-		return err
-	}
-	return printAdded(env, f, file, &added)
-}
-
-func addPrincipal(ctx context.Context, env *cli.Env, dir string, p kms.Principal) (addedPrincipal, error) {
-	added := addedPrincipal{Schema: "cretula.kms.principal.v1"}
-	err := withAdmin(ctx, env, dir, func(admin kmsAdmin) error {
+	created := false
+	err := withAdmin(ctx, env, f.dir, func(admin kmsAdmin) error {
 		credentials, err := admin.AddPrincipal(ctx, p)
 		if err != nil {
 			return principalError(err)
 		}
-		added.AccessKeyID, added.SecretAccessKey = credentials.AccessKeyID, credentials.SecretAccessKey
-		all, err := admin.ListPrincipals(ctx)
-		for _, info := range all {
-			if info.AccessKeyID == added.AccessKeyID {
-				added.Type, added.Name, added.Account, added.ARN = info.Type, info.Name, info.Account, info.Principal.ARN()
-			}
-		}
-		return err
+		created = true
+		return showAdded(ctx, env, f, file, admin, &p, credentials)
 	})
-	return added, err
+	if file != nil && !created {
+		os.Remove(f.output)
+	}
+	return err
 }
 
-// printAdded writes the access key to the file or, if that is nil, to stdout.
-func printAdded(env *cli.Env, f *principalFlags, file *os.File, added *addedPrincipal) error {
+// showAdded prints the access key of a new principal, which nobody gets to see
+// again: before anything else is asked of the service, but for the ARN that a JSON
+// object has, which is left out if it cannot be had.
+func showAdded(ctx context.Context, env *cli.Env, f *principalFlags, file *os.File, admin kmsAdmin, p *kms.Principal, c kms.Credentials) error {
+	added := addedPrincipal{
+		Schema: "cretula.kms.principal.v1", Type: p.Type, Name: p.Name, Account: p.Account,
+		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey,
+	}
+	var writeErr error
+	if !f.json {
+		writeErr = writeAdded(env, f, file, &added)
+	}
+	all, listErr := admin.ListPrincipals(ctx)
+	for _, info := range all {
+		if info.AccessKeyID == added.AccessKeyID {
+			added.Type, added.Name, added.Account, added.ARN = info.Type, info.Name, info.Account, info.Principal.ARN()
+		}
+	}
+	if f.json {
+		writeErr = writeAdded(env, f, file, &added)
+	}
+	switch {
+	case writeErr != nil:
+		return cli.WithHint(fmt.Errorf("the principal was added, and its access key could not be written: %w", writeErr),
+			"'cretula kms principal remove %s' removes it", added.AccessKeyID)
+	case listErr != nil:
+		return fmt.Errorf("the principal was added, its access key was written, and its ARN is not known: %w", listErr)
+	}
+	fmt.Fprintf(env.Stderr, "added %s; its secret is not shown again\n", cli.Printable(cmp.Or(added.ARN, added.Name)))
+	return nil
+}
+
+// writeAdded writes the access key to the file or, if that is nil, to stdout.
+func writeAdded(env *cli.Env, f *principalFlags, file *os.File, added *addedPrincipal) error {
 	out := *env
 	if file != nil {
 		out.Stdout = file
@@ -200,11 +218,7 @@ func printAdded(env *cli.Env, f *principalFlags, file *os.File, added *addedPrin
 	if file != nil {
 		err = errors.Join(err, file.Close())
 	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(env.Stderr, "added %s; its secret is not shown again\n", added.ARN)
-	return nil
+	return err
 }
 
 // principalError says of a wrong description that it is the caller's.
@@ -251,10 +265,10 @@ func printPrincipals(env *cli.Env, all []kms.PrincipalInfo, asJSON bool) error {
 	fmt.Fprintln(w, "ACCESS KEY\tPRINCIPAL\tPOLICIES\tCREATED")
 	for _, p := range all {
 		if p.Tampered != "" {
-			fmt.Fprintf(w, "%s\tREFUSED: %s\n", p.AccessKeyID, p.Tampered)
+			fmt.Fprintf(w, "%s\tREFUSED: %s\n", cli.Printable(p.AccessKeyID), cli.Printable(p.Tampered))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", p.AccessKeyID, p.IdentityARN(), len(p.Policies), p.Created.UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", p.AccessKeyID, cli.Printable(p.IdentityARN()), len(p.Policies), p.Created.UTC().Format(time.RFC3339))
 	}
 	return w.Flush()
 }
@@ -274,7 +288,7 @@ role have the same name or where the stored row was tampered with.`,
 				if err != nil {
 					return principalError(err)
 				}
-				fmt.Fprintf(env.Stderr, "removed %s\n", cmp.Or(removed.ARN, removed.AccessKeyID))
+				fmt.Fprintf(env.Stderr, "removed %s\n", cli.Printable(cmp.Or(removed.ARN, removed.AccessKeyID)))
 				return nil
 			})
 		},
