@@ -28,6 +28,8 @@ type call struct {
 	recipient *recipient
 	// alias is the alias by which the request named its key, or "".
 	alias string
+	// used are the keys whose use was allowed.
+	used []keyName
 	// recorded says that the event is durable already: see change.
 	recorded bool
 }
@@ -65,7 +67,7 @@ func (c *call) operate() (out any, err error) {
 		if !errors.Is(err, errChanged) || c.ctx.Err() != nil {
 			return out, err
 		}
-		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias = nil, nil, nil, ""
+		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias, c.used = nil, nil, nil, "", nil
 	}
 }
 
@@ -162,6 +164,7 @@ func (c *call) finish(err error) error {
 	if answer != nil {
 		return answer
 	}
+	c.noteUse()
 	return nil
 }
 

@@ -65,6 +65,18 @@ type Event struct {
 	Problems       []reason.Problem  `json:"problems,omitempty"`
 }
 
+// ownEvent begins the event of what no request asked for.
+func (s *Server) ownEvent(name, identity string) (*Event, error) {
+	id, err := randomHex(s.random, decisionSize)
+	if err != nil {
+		return nil, err
+	}
+	return &Event{
+		Schema: EventSchema, EventTime: s.now().UTC(), EventName: name, EventSource: sourceOwn,
+		UserIdentity: UserIdentity{Type: identity}, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
+	}, nil
+}
+
 // UserIdentity says who called.
 type UserIdentity struct {
 	Type        string `json:"type"`

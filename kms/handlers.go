@@ -32,15 +32,35 @@ var handlers map[string]handler
 
 func init() { // the operations themselves refer to the table
 	handlers = map[string]handler{
-		"CreateKey":       own((*call).createKey),
-		"Decrypt":         own((*call).decrypt),
-		"DescribeKey":     onKey((*call).describeKey),
-		"Encrypt":         onKey((*call).encrypt),
-		"GenerateDataKey": onKey((*call).generateDataKey),
-		"GenerateRandom":  own((*call).generateRandom),
-		"GetKeyPolicy":    onKey((*call).getKeyPolicy),
-		"ListKeys":        own((*call).listKeys),
-		"PutKeyPolicy":    onKey((*call).putKeyPolicy),
+		"CancelKeyDeletion":        onKey((*call).cancelKeyDeletion),
+		"ConnectCustomKeyStore":    customKeyStore,
+		"CreateAlias":              own((*call).createAlias),
+		"CreateCustomKeyStore":     customKeyStore,
+		"CreateKey":                own((*call).createKey),
+		"Decrypt":                  own((*call).decrypt),
+		"DeleteAlias":              own((*call).deleteAlias),
+		"DeleteCustomKeyStore":     customKeyStore,
+		"DescribeCustomKeyStores":  own((*call).describeCustomKeyStores),
+		"DescribeKey":              onKey((*call).describeKey),
+		"DisableKey":               onKey((*call).disableKey),
+		"DisconnectCustomKeyStore": customKeyStore,
+		"EnableKey":                onKey((*call).enableKey),
+		"Encrypt":                  onKey((*call).encrypt),
+		"GenerateDataKey":          onKey((*call).generateDataKey),
+		"GenerateRandom":           own((*call).generateRandom),
+		"GetKeyLastUsage":          onKey((*call).getKeyLastUsage),
+		"GetKeyPolicy":             onKey((*call).getKeyPolicy),
+		"ListAliases":              own((*call).listAliases),
+		"ListKeyPolicies":          onKey((*call).listKeyPolicies),
+		"ListKeys":                 own((*call).listKeys),
+		"ListResourceTags":         onKey((*call).listResourceTags),
+		"PutKeyPolicy":             onKey((*call).putKeyPolicy),
+		"ScheduleKeyDeletion":      onKey((*call).scheduleKeyDeletion),
+		"TagResource":              onKey((*call).tagResource),
+		"UntagResource":            onKey((*call).untagResource),
+		"UpdateAlias":              own((*call).updateAlias),
+		"UpdateCustomKeyStore":     customKeyStore,
+		"UpdateKeyDescription":     onKey((*call).updateKeyDescription),
 	}
 	for _, op := range kmsapi.Operations() {
 		if handlers[op.Name] == nil {
@@ -95,5 +115,6 @@ func (c *call) usable(k *key) error {
 	if c.op.Usage != "" && k.Usage != c.op.Usage {
 		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.", k.ARN(), k.Usage, c.op.Name)
 	}
+	c.used = append(c.used, k.name())
 	return nil
 }

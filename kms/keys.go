@@ -25,8 +25,14 @@ const (
 	tablePolicy    = "key-policy"
 	tableMaterial  = "key-material"
 	tableAlias     = "alias"
+	tableDue       = "due"       // see dueID
+	tableUse       = "key-use"   // the last use of a key
 	tablePrincipal = "principal" // id: the access key id
 )
+
+// keyTables are those in which a key has any number of rows, whose ids begin with
+// that of the key's row and a slash.
+var keyTables = []string{tableMaterial}
 
 // A keyRecord is the content of a row of the table "key".
 type keyRecord struct {
@@ -82,10 +88,15 @@ func (k *keyRecord) metadata() kmsapi.KeyMetadata {
 		EncryptionAlgorithms: []string{kmsapi.SymmetricDefault}, CurrentKeyMaterialId: k.Material,
 	}
 	if k.Deletion != nil {
-		due := kmsapi.Timestamp(k.Deletion.Due)
-		m.DeletionDate = &due
+		m.DeletionDate = timestamp(k.Deletion.Due.UnixMilli())
 	}
 	return m
+}
+
+// timestamp returns the time on the wire.
+func timestamp(ms int64) *kmsapi.Timestamp {
+	t := kmsapi.Timestamp(time.UnixMilli(ms))
+	return &t
 }
 
 // A key is a key with all of it that a decision can need, read in one transaction
@@ -122,15 +133,15 @@ var errNoKey = errors.New("kms: no such key")
 // is internal; a [ledger.TamperedError] in it names the row.
 func (s *Server) loadKey(ctx context.Context, name keyName) (*key, error) {
 	k := new(key)
-	err := s.ledger.View(ctx, func(tx *ledger.Tx) error { return s.readKey(tx, name, k) })
+	err := s.ledger.View(ctx, func(tx *ledger.Tx) error { return s.readKey(tx, name, s.now(), k) })
 	if err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-// readKey fills k from the rows of one transaction.
-func (s *Server) readKey(tx *ledger.Tx, name keyName, k *key) error {
+// readRecord fills k with its record.
+func (s *Server) readRecord(tx *ledger.Tx, name keyName, k *key) error {
 	content, err := k.get(tx, tableKey, keyRowID(name))
 	if errors.Is(err, keystore.ErrNotFound) {
 		return errNoKey
@@ -140,6 +151,17 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, k *key) error {
 	}
 	if err := json.Unmarshal(content, &k.keyRecord); err != nil {
 		return fmt.Errorf("kms: row of key %s: %w", name.id, err)
+	}
+	return nil
+}
+
+// readKey fills k from the rows of one transaction, as the key is at a time.
+func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, k *key) error {
+	if err := s.readRecord(tx, name, k); err != nil {
+		return err
+	}
+	if k.Deletion != nil && !k.Deletion.Due.After(now) {
+		return errNoKey
 	}
 	text, err := k.get(tx, tablePolicy, k.rowID())
 	if err != nil {
@@ -303,11 +325,11 @@ func (c *call) resolve(keyID string) (*key, error) {
 	k := new(key)
 	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
 		if name.alias != "" {
-			if err := k.follow(tx, &name); err != nil {
+			if _, err := k.follow(tx, &name); err != nil {
 				return err
 			}
 		}
-		return c.readKey(tx, name, k)
+		return c.server.readKey(tx, name, c.now, k)
 	})
 	if errors.Is(err, errNoAlias) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", name.aliasARN())
@@ -321,38 +343,6 @@ func (c *call) resolve(keyID string) (*key, error) {
 	}
 	c.alias = name.alias
 	return k, nil
-}
-
-// readKey reads a key as it is at the time of the call.
-func (c *call) readKey(tx *ledger.Tx, name keyName, k *key) error {
-	return c.server.readKey(tx, name, k)
-}
-
-// errNoAlias: there is no such alias.
-var errNoAlias = errors.New("kms: no such alias")
-
-// An aliasRecord is the content of a row of the table "alias".
-type aliasRecord struct {
-	KeyID   string    `json:"key"`
-	Created time.Time `json:"created"`
-	Updated time.Time `json:"updated"`
-}
-
-// follow replaces the alias of a name by the key that it refers to.
-func (k *key) follow(tx *ledger.Tx, name *keyName) error {
-	content, err := k.get(tx, tableAlias, keyRowID(keyName{account: name.account, region: name.region, id: name.alias}))
-	if errors.Is(err, keystore.ErrNotFound) {
-		return errNoAlias
-	}
-	if err != nil {
-		return err
-	}
-	var record aliasRecord
-	if err := json.Unmarshal(content, &record); err != nil {
-		return fmt.Errorf("kms: row of %s: %w", name.aliasARN(), err)
-	}
-	name.id = record.KeyID
-	return nil
 }
 
 // takesAlias tells whether KeyId can be an alias: in the operations that use a

@@ -165,7 +165,7 @@ func (c *call) generateRandom(in *kmsapi.GenerateRandomInput) (*kmsapi.GenerateR
 	case in.NumberOfBytes == nil:
 		return nil, kmsapi.Errorf(kmsapi.Validation, "NumberOfBytes is required.")
 	case in.CustomKeyStoreId != nil:
-		return nil, kmsapi.Errorf(kmsapi.CustomKeyStoreNotFound, "Custom key store '%s' does not exist.", *in.CustomKeyStoreId)
+		return nil, noCustomKeyStore(*in.CustomKeyStoreId)
 	}
 	if err := c.verifyRecipient(); err != nil {
 		return nil, err

@@ -108,13 +108,9 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 // changePrincipals makes a change for the operator, with an event of the principal
 // and the access key that fn returns.
 func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*ledger.Tx) (Principal, string, error)) error {
-	id, err := randomHex(s.random, decisionSize)
+	event, err := s.ownEvent(name, "Operator")
 	if err != nil {
 		return err
-	}
-	event := &Event{
-		Schema: EventSchema, EventTime: s.now().UTC(), EventName: name, EventSource: sourceOwn,
-		UserIdentity: UserIdentity{Type: "Operator"}, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
 	}
 	recorded, err := s.change(ctx, event, func(tx *ledger.Tx) error {
 		p, accessKeyID, err := fn(tx)

@@ -64,6 +64,7 @@ type Server struct {
 	now        func() time.Time
 	random     io.Reader
 	policies   policyCache
+	uses       uses
 }
 
 // ErrProductionRoot: roots other than AWS's were given to a production store.

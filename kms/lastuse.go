@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/kms/ledger"
+)
+
+// A keyUse is the content of a row of the table "key-use": the last use of a key
+// by an operation that uses its material.
+type keyUse struct {
+	Operation string    `json:"operation"`
+	Time      time.Time `json:"time"`
+	Request   string    `json:"request"`
+}
+
+// uses has the uses that are not yet in the store. The audit log has them all:
+// what is lost with the process is only how soon GetKeyLastUsage shows them.
+type uses struct {
+	mu      sync.Mutex
+	pending map[string]keyUse // by row of the key
+}
+
+// noteUse remembers the use of the keys of a request that has succeeded.
+func (c *call) noteUse() {
+	if c.op.Usage == "" || len(c.used) == 0 {
+		return
+	}
+	u := &c.server.uses
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pending == nil {
+		u.pending = map[string]keyUse{}
+	}
+	for _, name := range c.used {
+		u.pending[keyRowID(name)] = keyUse{c.op.Name, c.now.UTC(), c.event.RequestID}
+	}
+}
+
+// writeUses writes the pending uses to the store.
+func (s *Server) writeUses(ctx context.Context) error {
+	s.uses.mu.Lock()
+	pending := s.uses.pending
+	s.uses.pending = nil
+	s.uses.mu.Unlock()
+	if len(pending) == 0 {
+		return nil
+	}
+	err := s.ledger.Update(ctx, func(tx *ledger.Tx) error {
+		for row, use := range pending {
+			if _, _, err := tx.Get(tableKey, row); err != nil {
+				continue // deleted, or refused wherever it is used
+			}
+			content, err := json.Marshal(use)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Put(tableUse, row, content); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.uses.mu.Lock()
+		defer s.uses.mu.Unlock()
+		if s.uses.pending != nil {
+			maps.Copy(pending, s.uses.pending)
+		}
+		s.uses.pending = pending
+	}
+	return err
+}
+
+// getKeyLastUsage tells when a key was used last.
+func (c *call) getKeyLastUsage(k *key, _ *kmsapi.GetKeyLastUsageInput) (*kmsapi.GetKeyLastUsageOutput, error) {
+	use, known, err := c.server.lastUse(c.ctx, k.rowID())
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsapi.GetKeyLastUsageOutput{
+		KeyId: k.ARN(), TrackingStartDate: kmsapi.Timestamp(k.Created), KeyCreationDate: kmsapi.Timestamp(k.Created),
+	}
+	if known {
+		out.KeyLastUsage = &kmsapi.KeyLastUsageData{
+			Operation: use.Operation, Timestamp: kmsapi.Timestamp(use.Time), KmsRequestId: use.Request,
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) lastUse(ctx context.Context, row string) (use keyUse, known bool, err error) {
+	s.uses.mu.Lock()
+	use, known = s.uses.pending[row]
+	s.uses.mu.Unlock()
+	if known {
+		return use, true, nil
+	}
+	err = s.ledger.View(ctx, func(tx *ledger.Tx) error {
+		content, _, err := tx.Get(tableUse, row)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(content, &use)
+	})
+	if errors.Is(err, keystore.ErrNotFound) {
+		return keyUse{}, false, nil
+	}
+	return use, err == nil, err
+}
