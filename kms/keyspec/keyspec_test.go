@@ -353,7 +353,6 @@ func TestEncryptAndDecrypt(t *testing.T) {
 	wantError(t, "symmetric", err, kmsapi.InvalidKeyUsage, "*")
 }
 
-
 func TestMac(t *testing.T) {
 	for i, name := range []string{"HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512"} {
 		s, secret := Lookup(name), secretOf(t, name)

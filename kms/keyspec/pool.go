@@ -25,60 +25,45 @@ type stock struct {
 	low, high int
 }
 
-// A Pool makes key pairs and keeps some RSA pairs ready, which take 0.1 s
+// A Pool makes key pairs and keeps some RSA pairs ready, which take from 0.1 s
 // (RSA_2048) to seconds (RSA_4096) to make. One goroutine makes them, and it ends
-// when there is nothing to do: the pool works at its construction, for four pairs
+// when there is nothing to do: a pool works at its construction, for four pairs
 // of RSA_2048, and after a pair was taken, never at rest. Pairs of RSA_3072 and
-// RSA_4096 are made ahead only once one was asked for. A pair is handed out once.
+// RSA_4096 are made ahead, two of each, only once one was asked for. No pair is
+// handed out twice.
 type Pool struct {
 	random io.Reader
-	// generate makes the secret of an RSA pair; foreground tells who waits for it.
+	// generate makes the secret of a pair; foreground says that a request waits.
 	generate func(s *Spec, foreground bool) ([]byte, error)
 
 	mu      sync.Mutex
 	stocks  map[string]*stock
 	filling bool
 	closed  bool
-	// filled is signalled when the goroutine ends.
-	filled *sync.Cond
 }
 
 var errClosed = errors.New("keyspec: the pool is closed")
 
 // NewPool makes a pool and begins to fill it. It must be closed.
 func NewPool(random io.Reader) *Pool {
-	p := newPool(random)
+	p := &Pool{random: random, generate: func(s *Spec, _ bool) ([]byte, error) { return s.Generate(random) }}
+	p.start()
+	return p
+}
+
+func (p *Pool) start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.want("RSA_2048", 2, 4)
-	return p
-}
-
-func newPool(random io.Reader) *Pool {
-	p := &Pool{random: random, stocks: map[string]*stock{}}
-	p.filled = sync.NewCond(&p.mu)
-	p.generate = func(s *Spec, _ bool) ([]byte, error) { return s.Generate(p.random) }
-	return p
-}
-
-// want sets the marks of a spec and starts a refill. The lock is held.
-func (p *Pool) want(spec string, low, high int) {
-	if p.stocks[spec] == nil {
-		p.stocks[spec] = &stock{low: low, high: high}
-	}
+	p.stocks = map[string]*stock{"RSA_2048": {low: 2, high: 4}}
 	p.refill()
 }
 
 // refill starts the goroutine if a stock is below its low mark. The lock is held.
 func (p *Pool) refill() {
-	if p.filling || p.closed {
-		return
-	}
 	for _, s := range p.stocks {
-		if len(s.pairs) < s.low {
+		if len(s.pairs) < s.low && !p.filling && !p.closed {
 			p.filling = true
 			go p.fill()
-			return
 		}
 	}
 }
@@ -99,7 +84,6 @@ func (p *Pool) next() *Spec {
 func (p *Pool) fill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer p.filled.Broadcast()
 	defer func() { p.filling = false }()
 	for spec := p.next(); spec != nil && !p.closed; spec = p.next() {
 		p.mu.Unlock()
@@ -131,8 +115,8 @@ func (p *Pool) pair(s *Spec, foreground bool) (Pair, error) {
 }
 
 // Pair returns a new pair of an asymmetric spec: of RSA one that is ready, if
-// there is one. Of a spec that has no pairs, and of a name that is none, there is
-// none: ValidationException.
+// there is one; if not, and of all others, one that is made at once, which ctx does
+// not interrupt. Of a spec that is no pair there is none: ValidationException.
 func (p *Pool) Pair(ctx context.Context, spec string) (Pair, error) {
 	s := Lookup(spec)
 	if s == nil || !s.Asymmetric() {
@@ -141,25 +125,26 @@ func (p *Pool) Pair(ctx context.Context, spec string) (Pair, error) {
 	if err := ctx.Err(); err != nil {
 		return Pair{}, err
 	}
-	pair, ok, err := p.take(spec)
-	if ok || err != nil {
-		return pair, err
+	if _, isRSA := s.material.(rsaKeys); isRSA {
+		if pair, ok, err := p.take(spec); ok || err != nil {
+			return pair, err
+		}
 	}
 	return p.pair(s, true)
 }
 
-// take returns a pair that is ready, if there is one, and has another made.
+// take returns an RSA pair that is ready, if there is one, and has others made.
 func (p *Pool) take(spec string) (pair Pair, ok bool, err error) {
-	if _, isRSA := specs[spec].material.(rsaKeys); !isRSA {
-		return Pair{}, false, nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return Pair{}, false, kmsapi.Internal(errClosed)
 	}
-	p.want(spec, 1, 2)
 	s := p.stocks[spec]
+	if s == nil {
+		s = &stock{low: 1, high: 2}
+		p.stocks[spec] = s
+	}
 	if n := len(s.pairs); n > 0 {
 		pair, ok = s.pairs[n-1], true
 		s.pairs[n-1] = Pair{}
@@ -169,8 +154,8 @@ func (p *Pool) take(spec string) (pair Pair, ok bool, err error) {
 	return pair, ok, nil
 }
 
-// Close zeroes the pairs that are left and waits for the one that is being made.
-// Afterwards RSA pairs are refused.
+// Close zeroes the pairs that are left, and one that is being made when it is
+// done. Afterwards RSA pairs are refused.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,8 +165,5 @@ func (p *Pool) Close() {
 			clear(pair.Private)
 		}
 		s.pairs = nil
-	}
-	for p.filling {
-		p.filled.Wait()
 	}
 }

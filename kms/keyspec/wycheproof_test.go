@@ -302,4 +302,3 @@ func TestWycheproofDerive(t *testing.T) {
 		}
 	}
 }
-
