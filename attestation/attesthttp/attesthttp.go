@@ -16,7 +16,8 @@
 //     (RFC 9266), which is another one on each side of whoever stands between.
 //     TLS 1.3 only, and it must end in this process.
 //   - [BindKey]: the session is the key in public_key of the document, which
-//     signs every request by HTTP Message Signatures (RFC 9421). It works behind
+//     signs every request by HTTP Message Signatures (RFC 9421), under the keyid of
+//     the session, which the answer to the document names. It works behind
 //     proxies that end TLS, which can read everything and change the answers: only
 //     requests are signed. What an enclave signed for another service is of no use
 //     here: [Options].Authorities says what this one is called. The target is taken
@@ -100,9 +101,10 @@ type Options struct {
 	// one to another service, which passes it on together with the document.
 	Authorities []string
 	// SignatureNonces remembers the nonces of signed requests, for [BindKey].
-	// Nil: a [challenge.Memory] of the default capacity, right for a single
-	// process only: at replicas that do not share a set, a signed request can
-	// be used once at each that its key has a session with.
+	// Nil: a [challenge.Memory] of the default capacity. That is right also for
+	// replicas, if their Challenges share what was used: a signature is one for
+	// the session of a single challenge, and so for one process. Where a document
+	// can be presented to each replica, so can a signed request.
 	SignatureNonces challenge.UsedSet
 	// SessionAge is how long a session lasts at most. It ends with the validity
 	// of its release or of its leaf certificate if that is earlier. Zero:

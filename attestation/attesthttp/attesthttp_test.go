@@ -103,6 +103,7 @@ func newWorld(t testing.TB, binding attesthttp.Binding, change ...func(*attestht
 		if !ok || err != nil || attested.Document == nil || attested.Binding != binding || !attested.Until.After(w.now()) {
 			t.Errorf("in the handler: %+v, %v, %v", attested, ok, err)
 		}
+		rw.Header().Set("X-Module", attested.Document.ModuleID)
 		fmt.Fprintf(rw, "%s %s", attested.Release, body)
 	}))
 	mux.Handle("/", protected)
@@ -517,7 +518,7 @@ func TestKeyBehindProxy(t *testing.T) {
 		{"another key", func(r *http.Request) {
 			spki, _ := x509.MarshalPKIXPublicKey(attacker.Public())
 			in := r.Header.Get("Signature-Input")
-			r.Header.Set("Signature-Input", in[:strings.Index(in, ";keyid=")]+`;keyid="`+attesthttp.KeyIDForTest(spki)+`"`)
+			r.Header.Set("Signature-Input", in[:strings.Index(in, ";keyid=")]+`;keyid="`+attesthttp.KeyIDForTest(spki, nil)+`"`)
 		}, attesthttp.RuleSession},
 		{"no keyid", replaceInput(`;keyid="`, `;keyid="x`), attesthttp.RuleSession},
 		{"hmac", replaceInput(`;keyid=`, `;alg="hmac-sha256";keyid=`), "httpsig.algorithm"},

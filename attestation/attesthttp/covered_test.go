@@ -3,14 +3,19 @@
 package attesthttp_test
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cretula/cretula/attestation/attesthttp"
+	"github.com/cretula/cretula/attestation/challenge"
+	"github.com/cretula/cretula/nsm"
 )
 
 // signedWorld is a service behind a proxy, and a client of it with a key.
@@ -112,5 +117,59 @@ func TestBodyOfARepeatedRequest(t *testing.T) {
 		w := httptest.NewRecorder()
 		proxy.w.guard.Middleware(http.NotFoundHandler()).ServeHTTP(w, r)
 		wantRefusal(t, w.Result(), nil, 401, attesthttp.RuleNonce)
+	}
+}
+
+// A forgetful set takes every nonce for new, as one does that was lost in a restart.
+type forgetful struct{ challenge.UsedSet }
+
+func (forgetful) Use(context.Context, challenge.Key, time.Time) (bool, error) { return true, nil }
+
+// TestRepeatedInLaterSession: a signed request is one for its session, also where
+// its nonce was forgotten and the key has another session.
+func TestRepeatedInLaterSession(t *testing.T) {
+	proxy, s, c := signedWorld(t, func(o *attesthttp.Options) {
+		o.SessionAge, o.SignatureNonces = 10*time.Second, forgetful{}
+	})
+	get := func() {
+		answer, err := c.Get(s.URL + "/pay")
+		if code, text := body(t, answer, err); code != 200 {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	get()
+	first := proxy.last.Clone(t.Context())
+	proxy.w.offset.Store(int64(11 * time.Second))
+	get()
+	if n := proxy.w.verified.Load(); n != 2 {
+		t.Fatalf("%d documents", n)
+	}
+	answer, err := proxy.w.plain(t, proxy.w.tls()).Do(first)
+	wantRefusal(t, answer, err, 401, attesthttp.RuleSession)
+}
+
+// TestAnothersKey: who names another's key in a document does not become the one
+// whose requests the key signs.
+func TestAnothersKey(t *testing.T) {
+	w := newWorld(t, attesthttp.BindKey)
+	key := keys(t)["P-384"]
+	c, _ := w.client(t, func(o *attesthttp.TransportOptions) { o.Key = key })
+	module := func() string {
+		answer, err := c.Get(w.server.URL)
+		if code, text := body(t, answer, err); code != 200 {
+			t.Fatalf("%d %s", code, text)
+		}
+		return answer.Header.Get("X-Module")
+	}
+	before := module()
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := newModule(t, w.authority, image("good"), false)
+	answer, err := w.present(t, w.plain(t, w.tls()), other, func(r *nsm.AttestationRequest) { r.PublicKey = spki })
+	wantStatus(t, "the other's", answer, err, 200)
+	if after := module(); after != before || w.verified.Load() != 2 {
+		t.Errorf("requests of %s are taken for %s's, %d documents", before, after, w.verified.Load())
 	}
 }

@@ -3,14 +3,13 @@
 package attesthttp
 
 import (
-	"crypto/sha256"
 	"net/http"
 
 	"github.com/cretula/cretula/internal/httpsig"
 )
 
-func KeyIDForTest(spki []byte) string         { return keyID(sha256.Sum256(spki)) }
-func ContentDigestForTest(body []byte) string { return httpsig.ContentDigest(body) }
+func KeyIDForTest(spki, challenge []byte) string { return keyID(keySession(spki, challenge)) }
+func ContentDigestForTest(body []byte) string    { return httpsig.ContentDigest(body) }
 
 func RemoteHostForTest(r *http.Request) string { return remoteHost(r) }
 

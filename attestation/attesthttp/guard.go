@@ -43,7 +43,7 @@ type challengeAnswer struct {
 
 type documentAnswer struct {
 	Until time.Time `json:"until"`
-	// KeyID is the keyid of signatures, for BindKey.
+	// KeyID is the keyid of signatures, for BindKey: that of keySession.
 	KeyID string `json:"keyid,omitempty"`
 }
 
@@ -93,7 +93,7 @@ func (g *Guard) present(w http.ResponseWriter, r *http.Request) (documentAnswer,
 		}
 		id, err = connectionKey(r.TLS)
 	} else {
-		id, err = s.takeKey(claimed.UnverifiedPublicKey())
+		id, err = s.takeKey(claimed.UnverifiedPublicKey(), nonce)
 	}
 	if err != nil {
 		return documentAnswer{}, err
@@ -186,8 +186,8 @@ func connectionKey(state *tls.ConnectionState) (sessionKey, error) {
 	return sha256.Sum256(append([]byte("cretula attesthttp session v1\x00"), exported...)), nil
 }
 
-// takeKey reads the key of a document; its hash names the session.
-func (s *session) takeKey(spki []byte) (sessionKey, error) {
+// takeKey reads the key of a document and names the session.
+func (s *session) takeKey(spki, challenge []byte) (sessionKey, error) {
 	key, err := x509.ParsePKIXPublicKey(spki)
 	if err == nil {
 		_, err = httpsig.Algorithm(key)
@@ -196,7 +196,20 @@ func (s *session) takeKey(spki []byte) (sessionKey, error) {
 		return sessionKey{}, refuse(RuleKey, "public_key of the document cannot sign requests: %w", err)
 	}
 	s.key = key
-	return sha256.Sum256(spki), nil
+	return keySession(spki, challenge), nil
+}
+
+// keySession names a session of a key by a hash of key and challenge, of which the
+// keyid of its signatures is made. So a signature is one for a single session: it
+// cannot be repeated in a later one of the key, after a restart in which its nonce
+// was forgotten, nor be taken for one of another's document that names the key.
+func keySession(spki, challenge []byte) sessionKey {
+	key := sha256.Sum256(spki)
+	h := sha256.New()
+	h.Write([]byte("cretula attesthttp key session v1\x00"))
+	h.Write(key[:])
+	h.Write(challenge)
+	return sessionKey(h.Sum(nil))
 }
 
 func keyID(id sessionKey) string { return base64.RawURLEncoding.EncodeToString(id[:]) }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -57,13 +56,18 @@ type Transport struct {
 	server *url.URL
 	base   *http.Transport
 	spki   []byte
-	keyID  string
 
 	// turn holds one value while a document is presented. It is no Mutex, which
 	// would not let those who wait be cancelled.
 	turn chan struct{}
-	// presented counts the documents presented.
-	presented atomic.Uint64
+	// session is the latest one, nil before the first.
+	session atomic.Pointer[clientSession]
+}
+
+// A clientSession is what began with one document.
+type clientSession struct {
+	// keyID is that of its signatures, for BindKey.
+	keyID string
 }
 
 // maxSigned is the greatest size of a body to be signed, and maxAnswer that of
@@ -101,7 +105,6 @@ func NewTransport(o TransportOptions) (*Transport, error) {
 		if t.spki, err = x509.MarshalPKIXPublicKey(o.Key.Public()); err != nil {
 			return nil, fmt.Errorf("attesthttp: Key: %w", err)
 		}
-		t.keyID = keyID(sha256.Sum256(t.spki))
 	}
 	config := &tls.Config{}
 	if o.TLS != nil {
@@ -124,20 +127,17 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r.Body)
 		return nil, fmt.Errorf("attesthttp: the request is not to %s", t.o.Server)
 	}
-	before := t.presented.Load()
-	if before == 0 {
-		if err := t.present(r.Context(), 0); err != nil {
-			closeBody(r.Body)
-			return nil, err
-		}
-		before = t.presented.Load()
+	session, err := t.present(r.Context(), nil)
+	if err != nil {
+		closeBody(r.Body)
+		return nil, err
 	}
-	answer, err := t.send(r, r.Body)
+	answer, err := t.send(r, r.Body, session)
 	if err != nil || !wantsDocument(answer) || r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
 		return answer, err
 	}
 	discard(answer.Body)
-	if err := t.present(r.Context(), before); err != nil {
+	if session, err = t.present(r.Context(), session); err != nil {
 		return nil, err
 	}
 	var body io.ReadCloser
@@ -146,7 +146,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return t.send(r, body)
+	return t.send(r, body, session)
 }
 
 // wantsDocument tells whether an answer is the refusal for want of a session. It
@@ -163,7 +163,7 @@ func wantsDocument(answer *http.Response) bool {
 }
 
 // send sends a copy of r, signed if there is a key.
-func (t *Transport) send(r *http.Request, body io.ReadCloser) (*http.Response, error) {
+func (t *Transport) send(r *http.Request, body io.ReadCloser, session *clientSession) (*http.Response, error) {
 	out := r.Clone(r.Context())
 	out.Body = body
 	if t.o.Key == nil {
@@ -171,7 +171,7 @@ func (t *Transport) send(r *http.Request, body io.ReadCloser) (*http.Response, e
 	}
 	in := httpsig.Input{
 		Components: []string{"@method", "@authority", "@path", "@query"},
-		Created:    t.o.Now().Unix(), Nonce: rand.Text(), KeyID: t.keyID,
+		Created:    t.o.Now().Unix(), Nonce: rand.Text(), KeyID: session.keyID,
 	}
 	for _, name := range coveredFields {
 		if len(out.Header.Values(name)) > 0 {
@@ -198,39 +198,46 @@ func (t *Transport) send(r *http.Request, body io.ReadCloser) (*http.Response, e
 	return t.base.RoundTrip(out)
 }
 
-// present gets a challenge and presents a document, unless another goroutine has
-// done so since the count was seen.
-func (t *Transport) present(ctx context.Context, seen uint64) error {
+// present returns the latest session. If that is the one that was seen to be over,
+// or nil, it first gets a challenge and presents a document.
+func (t *Transport) present(ctx context.Context, over *clientSession) (*clientSession, error) {
+	if latest := t.session.Load(); latest != over {
+		return latest, nil
+	}
 	select {
 	case t.turn <- struct{}{}:
 		defer func() { <-t.turn }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	if t.presented.Load() != seen {
-		return nil
+	if latest := t.session.Load(); latest != over {
+		return latest, nil
 	}
 	var issued challengeAnswer
 	state, err := t.post(ctx, t.o.ChallengePath, nil, &issued)
 	if err != nil {
-		return fmt.Errorf("attesthttp: asking for a challenge: %w", err)
+		return nil, fmt.Errorf("attesthttp: asking for a challenge: %w", err)
 	}
 	want := Request{Nonce: issued.Challenge, PublicKey: t.spki}
 	if t.o.Key == nil {
 		if want.UserData, err = ChannelBinding(state, issued.Challenge); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	document, err := t.o.Attest(ctx, want)
 	if err != nil {
-		return fmt.Errorf("attesthttp: %w", err)
+		return nil, fmt.Errorf("attesthttp: %w", err)
 	}
 	var accepted documentAnswer
 	if _, err := t.post(ctx, t.o.DocumentPath, document, &accepted); err != nil {
-		return fmt.Errorf("attesthttp: presenting a document: %w", err)
+		return nil, fmt.Errorf("attesthttp: presenting a document: %w", err)
 	}
-	t.presented.Add(1)
-	return nil
+	began := &clientSession{}
+	if t.o.Key != nil {
+		began.keyID = keyID(keySession(t.spki, issued.Challenge))
+	}
+	t.session.Store(began)
+	return began, nil
 }
 
 // post sends a POST and reads a JSON answer.

@@ -89,7 +89,9 @@ type UsedSet interface {
 
 // Options are what [New] makes Challenges of. Key is required.
 type Options struct {
-	// Key is a secret of [KeySize] random bytes, the same at every replica.
+	// Key is a secret of [KeySize] random bytes, the same at every replica. With a
+	// Used that does not outlive the process it must be a new one at each start:
+	// under the old one, what was used before the start could be used again.
 	Key []byte
 	// Used remembers used challenges. Nil: a [Memory] of [DefaultCapacity],
 	// right for a single process only.
