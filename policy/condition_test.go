@@ -254,6 +254,14 @@ func TestResourceWithoutValue(t *testing.T) {
 	}
 }
 
+// What no value of the variable could match is left out by no NotResource.
+func TestNotResourceOfAnotherKind(t *testing.T) {
+	in := input(t, user, `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"*","NotResource":"arn:aws:kms:us-east-1:111122223333:alias/${aws:t}"}}`)
+	if d := Evaluate(in); !d.Allowed {
+		t.Error(d.Cause)
+	}
+}
+
 func TestVariablesNeedTheVersion(t *testing.T) {
 	for version, want := range map[string]bool{`"Version":"2012-10-17",`: true, `"Version":"2008-10-17",`: false, ``: false} {
 		in := input(t, user, `{`+version+`"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{"StringEquals":{"kms:K":"${aws:username}"}}}}`)

@@ -73,6 +73,8 @@ type Input struct {
 // environment is what conditions and variables look at: keys in lower case.
 type environment struct {
 	context Context
+	// loose makes a wildcard of a variable without a value.
+	loose bool
 }
 
 // tally is what the statements of one kind of policy add up to. What a policy

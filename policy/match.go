@@ -98,15 +98,15 @@ func (s *Statement) matchAction(action string) bool {
 	return slices.ContainsFunc(s.actions, matches)
 }
 
-// matchResource matches no resource with a variable that has no value. For
-// NotResource that would widen the statement, which an Allow must not rest on.
+// matchResource lets a variable without a value stand for no resource. What an
+// Allow leaves out by NotResource it could then allow, so that there such a
+// variable stands for every resource.
 func (s *Statement) matchResource(resource string, env *environment) bool {
-	matches := func(p pattern) bool { return p.match(resource, env) }
-	if s.NotResource == nil {
-		return slices.ContainsFunc(s.resources, matches)
+	if s.NotResource != nil && s.Effect == Allow {
+		env = &environment{context: env.context, loose: true}
 	}
-	unknown := func(p pattern) bool { return !p.resolves(env) }
-	return !slices.ContainsFunc(s.resources, matches) && (s.Effect == Deny || !slices.ContainsFunc(s.resources, unknown))
+	matched := slices.ContainsFunc(s.resources, func(p pattern) bool { return p.match(resource, env) })
+	return matched != (s.NotResource != nil)
 }
 
 // evaluate decides one condition. Source: IAM User Guide, "IAM JSON policy

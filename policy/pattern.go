@@ -105,13 +105,14 @@ func (t template) expand(env *environment) (string, bool) {
 			continue
 		}
 		values, present := env.context[p.key]
+		multi := multivalued[p.key]
 		switch {
-		case multivalued[p.key]:
-			return "", false
-		case len(values) == 1 && utf8.ValidString(values[0]):
+		case !multi && len(values) == 1 && utf8.ValidString(values[0]):
 			b.WriteString(values[0])
-		case !present && p.hasFallback:
+		case !multi && !present && p.hasFallback:
 			b.WriteString(p.fallback)
+		case env.loose:
+			b.WriteByte(anyText)
 		default:
 			return "", false
 		}
@@ -192,17 +193,6 @@ func (p pattern) match(s string, env *environment) bool {
 		}
 	}
 	return true
-}
-
-// resolves tells whether every variable of the pattern has a value.
-func (p pattern) resolves(env *environment) bool {
-	for _, t := range p.parts {
-		if _, ok := t.expand(env); !ok {
-			return false
-		}
-	}
-	_, ok := p.whole.expand(env)
-	return ok
 }
 
 // glob matches s against a compiled pattern. It needs at most len(p)·len(s)

@@ -194,7 +194,7 @@ type simKey struct {
 var (
 	simDigests = []string{strings.Repeat("6be47f83", 12), strings.Repeat("0343b056", 12)}
 	simKeys    = []simKey{
-		{"kms:EncryptionContext:tenant", "string", false, []string{"red", "Red", "blue", "a*b"}},
+		{"kms:EncryptionContext:tenant", "string", false, []string{"red", "Red", "blue", "a*b", "a*b"}},
 		{"kms:EncryptionContext:App Name", "string", false, []string{"shop", "web"}},
 		{image, "string", false, simDigests},
 		{"kms:RecipientAttestation:PCR1", "string", false, simDigests},
@@ -250,7 +250,7 @@ var (
 		"kms:Decrypt", "kms:Decrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:Encrypt", "kms:Sign", "kms:DescribeKey", "kms:CreateGrant",
 		"kms:PutKeyPolicy", "kms:EnableKeyRotation", "kms:ScheduleKeyDeletion", "kms:GenerateRandom", "kms:CreateKey", "kms:ListKeys", "kms:CreateAlias",
 	}
-	simCallers = []Principal{user, user, session, session, session, federated, root, service, otherUser, otherRole, otherRoot}
+	simCallers = []Principal{user, user, user, session, session, session, session, session, federated, federated, root, service, otherUser, otherUser, otherRole, otherRole, otherRoot}
 	aliasARN   = "arn:aws:kms:us-east-1:111122223333:alias/red"
 )
 
@@ -432,7 +432,7 @@ func (m *simMaker) condition(p *simPair, s *simStatement, key bool) {
 	if m.chance(25) {
 		op += "IfExists"
 	}
-	if k.multi && m.chance(90) || m.chance(15) {
+	if k.multi && m.chance(70) || m.chance(15) {
 		op = simPick(m, []string{"ForAnyValue:", "ForAllValues:"}) + op
 	}
 	if key && strings.HasPrefix(op, "ForAllValues:") && strings.HasPrefix(strings.ToLower(k.name), contextPrefix) {
@@ -446,6 +446,9 @@ func (m *simMaker) condition(p *simPair, s *simStatement, key bool) {
 		}
 		if m.chance(45) {
 			v = simPick(m, simWanted[family])
+		}
+		if v == "a*b" && m.chance(70) {
+			v = "a${*}b"
 		}
 		if !slices.Contains(values, v) {
 			values = append(values, v)
