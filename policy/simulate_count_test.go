@@ -167,8 +167,5 @@ func (c *simCounts) check(t *testing.T, pairs int) {
 	}
 	for i, n := range c.known {
 		t.Logf("%6d known difference: %s", n, simDifferences[i].name)
-		if n == 0 && pairs >= 20000 {
-			t.Errorf("known difference %q: never", simDifferences[i].name)
-		}
 	}
 }
