@@ -3,16 +3,11 @@
 package keyspec
 
 import (
-	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"testing"
 )
 
-// What a request costs beside the private operation is the difference between
-// Sign and SignParsed, Decrypt and DecryptParsed.
+// What a request costs beside the private operation is in BenchmarkParse.
 func BenchmarkSign(b *testing.B) {
 	for _, name := range names {
 		s := Lookup(name)
@@ -49,23 +44,6 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-func BenchmarkSignParsed(b *testing.B) {
-	digest := sha256.Sum256([]byte("message"))
-	for name, bits := range map[string]rsaKeys{"RSA_2048": 2048, "RSA_3072": 3072, "RSA_4096": 4096} {
-		b.Run(name, func(b *testing.B) {
-			key, err := bits.private(secretOf(b, name))
-			if err != nil {
-				b.Fatal(err)
-			}
-			for b.Loop() {
-				if _, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:]); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
 func BenchmarkDecrypt(b *testing.B) {
 	for _, name := range []string{"RSA_2048", "RSA_3072", "RSA_4096"} {
 		b.Run(name, func(b *testing.B) {
@@ -83,12 +61,34 @@ func BenchmarkDecrypt(b *testing.B) {
 	}
 }
 
-func BenchmarkParseRSA(b *testing.B) {
-	for name, bits := range map[string]rsaKeys{"RSA_2048": 2048, "RSA_3072": 3072, "RSA_4096": 4096} {
+// What stands before each private operation.
+func BenchmarkParse(b *testing.B) {
+	for _, name := range names {
+		secret := secretOf(b, name)
+		var parse func() error
+		switch m := Lookup(name).material.(type) {
+		case rsaKeys:
+			parse = func() error { _, err := m.private(secret); return err }
+		case nistKeys:
+			parse = func() error {
+				key, err := m.parse(secret)
+				if err == nil {
+					_, err = m.signer(key)
+				}
+				return err
+			}
+		case koblitzKeys:
+			parse = func() error { _, _, err := m.private(secret); return err }
+		case edwardsKeys:
+			parse = func() error { _, _, err := m.private(secret); return err }
+		case latticeKeys:
+			parse = func() error { _, _, err := m.private(secret); return err }
+		default:
+			continue
+		}
 		b.Run(name, func(b *testing.B) {
-			secret := secretOf(b, name)
 			for b.Loop() {
-				if _, err := bits.private(secret); err != nil {
+				if err := parse(); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -106,26 +106,5 @@ func BenchmarkVerifyMu(b *testing.B) {
 		if err := s.Verify(secret, "ML_DSA_SHAKE_256", "EXTERNAL_MU", mu, signature); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func BenchmarkSignParsedEC(b *testing.B) {
-	for name, k := range map[string]nistKeys{"ECC_NIST_P256": p256, "ECC_NIST_P384": p384, "ECC_NIST_P521": p521} {
-		b.Run(name, func(b *testing.B) {
-			key, err := k.parse(secretOf(b, name))
-			if err != nil {
-				b.Fatal(err)
-			}
-			private, err := k.signer(key)
-			if err != nil {
-				b.Fatal(err)
-			}
-			digest := make([]byte, 32)
-			for b.Loop() {
-				if _, err := ecdsa.SignASN1(rand.Reader, private, digest); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }

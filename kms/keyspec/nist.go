@@ -29,7 +29,9 @@ func (k nistKeys) generate(random io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return marshalEC(k.oid, key.Bytes(), key.PublicKey().Bytes())
+	scalar := key.Bytes()
+	defer clear(scalar)
+	return marshalEC(k.oid, scalar, key.PublicKey().Bytes())
 }
 
 func (k nistKeys) parse(secret []byte) (ecKey, error) {

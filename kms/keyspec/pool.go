@@ -54,7 +54,7 @@ func NewPool(random io.Reader) *Pool {
 func (p *Pool) start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stocks = map[string]*stock{"RSA_2048": {low: 2, high: 4}}
+	p.stocks = map[string]*stock{kmsapi.SpecRSA2048: {low: 2, high: 4}}
 	p.refill()
 }
 

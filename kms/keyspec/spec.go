@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keyspec is the cryptography of every key spec of AWS KMS but SM2: it
-// makes, checks and uses key material and knows no keys, no store, no requests.
+// Package keyspec is the cryptography of the key specs of AWS KMS, all but SM2 and
+// ML-KEM: it makes, checks and uses key material and knows no keys, no store, no
+// requests.
 //
 // Key material is raw bytes for SYMMETRIC_DEFAULT and HMAC keys and PKCS #8 in
 // DER for key pairs; public keys are SubjectPublicKeyInfo in DER, as GetPublicKey
@@ -19,14 +20,6 @@ import (
 	"filippo.io/mldsa"
 
 	"github.com/cretula/cretula/kms/kmsapi"
-)
-
-// The values of KeyUsage.
-const (
-	encryptDecrypt    = "ENCRYPT_DECRYPT"
-	signVerify        = "SIGN_VERIFY"
-	generateVerifyMac = "GENERATE_VERIFY_MAC"
-	keyAgreement      = "KEY_AGREEMENT"
 )
 
 // A Spec is a key spec: a type of key material and what can be done with it. All
@@ -51,16 +44,11 @@ type material interface {
 	check(secret []byte) error
 }
 
-// A pairType is a material that is a key pair.
+// A pairType is a material that is a key pair. What it signs has been checked by
+// prepare; the errors of verify are those of the secret.
 type pairType interface {
 	material
 	publicKey(secret []byte) ([]byte, error)
-}
-
-// A signingType is a pair that signs. The message type and the algorithm have
-// been found to belong together, a digest to have the length of the algorithm.
-type signingType interface {
-	pairType
 	sign(random io.Reader, secret []byte, m message) ([]byte, error)
 	verify(secret []byte, m message, signature []byte) (bool, error)
 }
@@ -69,25 +57,25 @@ var specs = map[string]*Spec{}
 
 func init() {
 	for _, s := range []*Spec{
-		{Name: "SYMMETRIC_DEFAULT", material: rawKeys(32), algorithms: map[string][]string{
-			encryptDecrypt: {"SYMMETRIC_DEFAULT"}}},
-		rsaSpec("RSA_2048", 2048), rsaSpec("RSA_3072", 3072), rsaSpec("RSA_4096", 4096),
-		nistSpec("ECC_NIST_P256", p256, "ECDSA_SHA_256"),
-		nistSpec("ECC_NIST_P384", p384, "ECDSA_SHA_384"),
-		nistSpec("ECC_NIST_P521", p521, "ECDSA_SHA_512"),
-		{Name: "ECC_SECG_P256K1", material: koblitzKeys{}, algorithms: map[string][]string{
-			signVerify: {"ECDSA_SHA_256"}}},
-		{Name: "ECC_NIST_EDWARDS25519", material: edwardsKeys{}, algorithms: map[string][]string{
-			signVerify: {"ED25519_SHA_512", "ED25519_PH_SHA_512"}}},
-		latticeSpec("ML_DSA_44", latticeKeys{oidMLDSA44, mldsa.MLDSA44()}),
-		latticeSpec("ML_DSA_65", latticeKeys{oidMLDSA65, mldsa.MLDSA65()}),
-		latticeSpec("ML_DSA_87", latticeKeys{oidMLDSA87, mldsa.MLDSA87()}),
-		macSpec("HMAC_224", sha256.Size224, "HMAC_SHA_224"),
-		macSpec("HMAC_256", sha256.Size, "HMAC_SHA_256"),
-		macSpec("HMAC_384", sha512.Size384, "HMAC_SHA_384"),
-		macSpec("HMAC_512", sha512.Size, "HMAC_SHA_512"),
+		{Name: kmsapi.SymmetricDefault, material: rawKeys(32), algorithms: map[string][]string{
+			kmsapi.EncryptDecrypt: {kmsapi.SymmetricDefault}}},
+		rsaSpec(kmsapi.SpecRSA2048, 2048), rsaSpec(kmsapi.SpecRSA3072, 3072), rsaSpec(kmsapi.SpecRSA4096, 4096),
+		nistSpec(kmsapi.SpecECCNISTP256, p256, kmsapi.ECDSASHA256),
+		nistSpec(kmsapi.SpecECCNISTP384, p384, kmsapi.ECDSASHA384),
+		nistSpec(kmsapi.SpecECCNISTP521, p521, kmsapi.ECDSASHA512),
+		{Name: kmsapi.SpecECCSECGP256K1, material: koblitzKeys{}, algorithms: map[string][]string{
+			kmsapi.SignVerify: {kmsapi.ECDSASHA256}}},
+		{Name: kmsapi.SpecECCNISTEdwards25519, material: edwardsKeys{}, algorithms: map[string][]string{
+			kmsapi.SignVerify: {kmsapi.ED25519SHA512, kmsapi.ED25519PHSHA512}}},
+		latticeSpec(kmsapi.SpecMLDSA44, latticeKeys{oidMLDSA44, mldsa.MLDSA44()}),
+		latticeSpec(kmsapi.SpecMLDSA65, latticeKeys{oidMLDSA65, mldsa.MLDSA65()}),
+		latticeSpec(kmsapi.SpecMLDSA87, latticeKeys{oidMLDSA87, mldsa.MLDSA87()}),
+		macSpec(kmsapi.SpecHMAC224, sha256.Size224, kmsapi.HMACSHA224),
+		macSpec(kmsapi.SpecHMAC256, sha256.Size, kmsapi.HMACSHA256),
+		macSpec(kmsapi.SpecHMAC384, sha512.Size384, kmsapi.HMACSHA384),
+		macSpec(kmsapi.SpecHMAC512, sha512.Size, kmsapi.HMACSHA512),
 	} {
-		for _, usage := range []string{encryptDecrypt, signVerify, generateVerifyMac, keyAgreement} {
+		for _, usage := range []string{kmsapi.EncryptDecrypt, kmsapi.SignVerify, kmsapi.GenerateVerifyMAC, kmsapi.KeyAgreement} {
 			if s.algorithms[usage] != nil {
 				s.Usages = append(s.Usages, usage)
 			}
@@ -98,29 +86,29 @@ func init() {
 
 func rsaSpec(name string, bits int) *Spec {
 	return &Spec{Name: name, material: rsaKeys(bits), algorithms: map[string][]string{
-		encryptDecrypt: {"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"},
-		signVerify: {
-			"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
-			"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
+		kmsapi.EncryptDecrypt: {kmsapi.RSAESOAEPSHA1, kmsapi.RSAESOAEPSHA256},
+		kmsapi.SignVerify: {
+			kmsapi.RSASSAPKCS1V15SHA256, kmsapi.RSASSAPKCS1V15SHA384, kmsapi.RSASSAPKCS1V15SHA512,
+			kmsapi.RSASSAPSSSHA256, kmsapi.RSASSAPSSSHA384, kmsapi.RSASSAPSSSHA512,
 		},
 	}}
 }
 
 func nistSpec(name string, c nistKeys, algorithm string) *Spec {
 	return &Spec{Name: name, material: c, algorithms: map[string][]string{
-		signVerify: {algorithm}, keyAgreement: {"ECDH"},
+		kmsapi.SignVerify: {algorithm}, kmsapi.KeyAgreement: {kmsapi.ECDH},
 	}}
 }
 
 func latticeSpec(name string, keys latticeKeys) *Spec {
-	return &Spec{Name: name, material: keys, algorithms: map[string][]string{signVerify: {"ML_DSA_SHAKE_256"}}}
+	return &Spec{Name: name, material: keys, algorithms: map[string][]string{kmsapi.SignVerify: {kmsapi.MLDSASHAKE256}}}
 }
 
 func macSpec(name string, size int, algorithm string) *Spec {
-	return &Spec{Name: name, material: rawKeys(size), algorithms: map[string][]string{generateVerifyMac: {algorithm}}}
+	return &Spec{Name: name, material: rawKeys(size), algorithms: map[string][]string{kmsapi.GenerateVerifyMAC: {algorithm}}}
 }
 
-// Lookup returns the spec of that name, nil if there is none or it is SM2.
+// Lookup returns the spec of that name, nil if it is none of this package's.
 func Lookup(name string) *Spec { return specs[name] }
 
 // Asymmetric reports whether the material is a key pair.
@@ -132,8 +120,8 @@ func (s *Spec) Asymmetric() bool {
 // DefaultUsage returns the KeyUsage that CreateKey takes where the request has
 // none: ENCRYPT_DECRYPT for SYMMETRIC_DEFAULT, "" for all others, which need one.
 func (s *Spec) DefaultUsage() string {
-	if s.Name == "SYMMETRIC_DEFAULT" {
-		return encryptDecrypt
+	if s.Name == kmsapi.SymmetricDefault {
+		return kmsapi.EncryptDecrypt
 	}
 	return ""
 }
@@ -144,17 +132,21 @@ func (s *Spec) Allows(usage string) bool { return slices.Contains(s.Usages, usag
 // EncryptionAlgorithms returns the member of that name that DescribeKey and
 // GetPublicKey show for a key of this usage, nil if they show none. The caller
 // owns the slice, as that of the three methods below.
-func (s *Spec) EncryptionAlgorithms(usage string) []string { return s.shown(usage, encryptDecrypt) }
+func (s *Spec) EncryptionAlgorithms(usage string) []string {
+	return s.shown(usage, kmsapi.EncryptDecrypt)
+}
 
 // SigningAlgorithms is to SIGN_VERIFY what EncryptionAlgorithms is to
 // ENCRYPT_DECRYPT.
-func (s *Spec) SigningAlgorithms(usage string) []string { return s.shown(usage, signVerify) }
+func (s *Spec) SigningAlgorithms(usage string) []string { return s.shown(usage, kmsapi.SignVerify) }
 
 // MacAlgorithms is the same for GENERATE_VERIFY_MAC.
-func (s *Spec) MacAlgorithms(usage string) []string { return s.shown(usage, generateVerifyMac) }
+func (s *Spec) MacAlgorithms(usage string) []string { return s.shown(usage, kmsapi.GenerateVerifyMAC) }
 
 // KeyAgreementAlgorithms is the same for KEY_AGREEMENT.
-func (s *Spec) KeyAgreementAlgorithms(usage string) []string { return s.shown(usage, keyAgreement) }
+func (s *Spec) KeyAgreementAlgorithms(usage string) []string {
+	return s.shown(usage, kmsapi.KeyAgreement)
+}
 
 func (s *Spec) shown(usage, member string) []string {
 	if usage != member {
@@ -163,9 +155,9 @@ func (s *Spec) shown(usage, member string) []string {
 	return slices.Clone(s.algorithms[usage])
 }
 
-// Generate makes key material from random. The packages rsa and ecdsa of the
-// standard library take their randomness from the operating system, whatever
-// random is.
+// Generate makes key material from random, except for RSA and NIST curves: there,
+// as for their signatures and for RSA encryption, the standard library takes its
+// randomness from the operating system, whatever random is.
 func (s *Spec) Generate(random io.Reader) ([]byte, error) {
 	secret, err := s.material.generate(random)
 	if err != nil {
@@ -178,7 +170,7 @@ func (s *Spec) Generate(random io.Reader) ([]byte, error) {
 func (s *Spec) PublicKey(secret []byte) ([]byte, error) {
 	t, ok := s.material.(pairType)
 	if !ok {
-		return nil, errNoPair(s)
+		return nil, kmsapi.Errorf(kmsapi.UnsupportedOperation, "Key spec %s has no public key.", s.Name)
 	}
 	spki, err := t.publicKey(secret)
 	if err != nil {
@@ -190,11 +182,11 @@ func (s *Spec) PublicKey(secret []byte) ([]byte, error) {
 // compatible refuses an algorithm that the spec does not have for the usage.
 func (s *Spec) compatible(usage, algorithm string) error {
 	if !slices.Contains(s.algorithms[usage], algorithm) {
-		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, s.Name)
+		return s.incompatible(algorithm)
 	}
 	return nil
 }
 
-func errNoPair(s *Spec) error {
-	return kmsapi.Errorf(kmsapi.UnsupportedOperation, "Key spec %s has no public key.", s.Name)
+func (s *Spec) incompatible(algorithm string) error {
+	return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, s.Name)
 }

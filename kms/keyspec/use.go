@@ -7,20 +7,17 @@ import (
 	"crypto"
 	"crypto/hmac"
 	"crypto/rand"
+	_ "crypto/sha1" // the hashes of hashOf
+	_ "crypto/sha256"
+	_ "crypto/sha512"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/cretula/cretula/kms/kmsapi"
-)
-
-// The values of MessageType.
-const (
-	typeRaw        = "RAW"
-	typeDigest     = "DIGEST"
-	typeExternalMu = "EXTERNAL_MU"
 )
 
 // maxMessage is the longest Message of Sign, Verify, GenerateMac and VerifyMac,
@@ -47,23 +44,23 @@ func (m message) sum() []byte {
 	return h.Sum(nil)
 }
 
-// message checks what Sign and Verify are given beside the key.
-func (s *Spec) message(algorithm, messageType string, data []byte) (message, error) {
+// prepare checks what Sign and Verify are given beside the key.
+func (s *Spec) prepare(algorithm, messageType string, data []byte) (message, error) {
 	m := message{algorithm: algorithm, data: data}
-	if err := s.compatible(signVerify, algorithm); err != nil {
+	if err := s.compatible(kmsapi.SignVerify, algorithm); err != nil {
 		return m, err
 	}
 	if messageType == "" {
-		messageType = typeRaw
+		messageType = kmsapi.MessageRaw
 	}
-	takes, digestSize := []string{typeRaw, typeDigest}, 0
+	takes, digestSize := []string{kmsapi.MessageRaw, kmsapi.MessageDigest}, 0
 	switch algorithm {
-	case "ED25519_SHA_512":
-		takes = []string{typeRaw}
-	case "ED25519_PH_SHA_512":
-		takes, m.hash = []string{typeDigest}, crypto.SHA512
-	case "ML_DSA_SHAKE_256":
-		takes, digestSize = []string{typeRaw, typeExternalMu}, muSize
+	case kmsapi.ED25519SHA512:
+		takes = []string{kmsapi.MessageRaw}
+	case kmsapi.ED25519PHSHA512:
+		takes, m.hash = []string{kmsapi.MessageDigest}, crypto.SHA512
+	case kmsapi.MLDSASHAKE256:
+		takes, digestSize = []string{kmsapi.MessageRaw, kmsapi.MessageExternalMu}, muSize
 	default:
 		m.hash = hashOf(algorithm)
 	}
@@ -75,13 +72,9 @@ func (s *Spec) message(algorithm, messageType string, data []byte) (message, err
 
 // typed finds out whether a message is of a type that the algorithm takes.
 func (m *message) typed(takes []string, messageType string, digestSize int) error {
-	known := false
-	for _, t := range takes {
-		known = known || t == messageType
-	}
-	m.digest = messageType != typeRaw
+	m.digest = messageType != kmsapi.MessageRaw
 	switch {
-	case !known:
+	case !slices.Contains(takes, messageType):
 		// AWS documents which types go together, but no text.
 		return kmsapi.Errorf(kmsapi.Validation, "Algorithm %s requires MessageType %s.", m.algorithm, strings.Join(takes, " or "))
 	case m.digest && len(m.data) != digestSize:
@@ -121,11 +114,11 @@ func hashOf(algorithm string) crypto.Hash {
 // signatures have a high s half of the time, which Ethereum and Bitcoin refuse;
 // those made here always have the low one.
 func (s *Spec) Sign(random io.Reader, secret []byte, algorithm, messageType string, message []byte) ([]byte, error) {
-	m, err := s.message(algorithm, messageType, message)
+	m, err := s.prepare(algorithm, messageType, message)
 	if err != nil {
 		return nil, err
 	}
-	signature, err := s.material.(signingType).sign(random, secret, m)
+	signature, err := s.material.(pairType).sign(random, secret, m)
 	if err != nil {
 		return nil, kmsapi.Internal(err)
 	}
@@ -136,11 +129,11 @@ func (s *Spec) Sign(random io.Reader, secret []byte, algorithm, messageType stri
 // KMSInvalidSignatureException without a message if it is not. An ECDSA signature
 // must be DER; a high s is accepted.
 func (s *Spec) Verify(secret []byte, algorithm, messageType string, message, signature []byte) error {
-	m, err := s.message(algorithm, messageType, message)
+	m, err := s.prepare(algorithm, messageType, message)
 	if err != nil {
 		return err
 	}
-	valid, err := s.material.(signingType).verify(secret, m, signature)
+	valid, err := s.material.(pairType).verify(secret, m, signature)
 	switch {
 	case err != nil:
 		return kmsapi.Internal(err)
@@ -152,7 +145,7 @@ func (s *Spec) Verify(secret []byte, algorithm, messageType string, message, sig
 
 // Mac returns the HMAC (FIPS 198-1) of a message of at most 4096 bytes.
 func (s *Spec) Mac(secret []byte, algorithm string, message []byte) ([]byte, error) {
-	if err := s.compatible(generateVerifyMac, algorithm); err != nil {
+	if err := s.compatible(kmsapi.GenerateVerifyMAC, algorithm); err != nil {
 		return nil, err
 	}
 	if err := checkLength(message); err != nil {
@@ -214,9 +207,9 @@ func (s *Spec) Decrypt(secret []byte, algorithm string, ciphertext []byte) ([]by
 func (s *Spec) oaep(algorithm string) (rsaKeys, error) {
 	keys, ok := s.material.(rsaKeys)
 	if !ok {
-		return 0, kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, s.Name)
+		return 0, s.incompatible(algorithm)
 	}
-	return keys, s.compatible(encryptDecrypt, algorithm)
+	return keys, s.compatible(kmsapi.EncryptDecrypt, algorithm)
 }
 
 // Derive returns the x coordinate of the ECDH point (SP 800-56A, 5.7.1.2; the
@@ -226,7 +219,7 @@ func (s *Spec) oaep(algorithm string) (rsaKeys, error) {
 func (s *Spec) Derive(secret, peerSPKI []byte) ([]byte, error) {
 	keys, ok := s.material.(nistKeys)
 	if !ok {
-		return nil, kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm ECDH is incompatible with key spec %s.", s.Name)
+		return nil, s.incompatible(kmsapi.ECDH)
 	}
 	peer, err := keys.peer(peerSPKI)
 	if err != nil {
@@ -259,11 +252,11 @@ func (s *Spec) Check(secret []byte) error {
 
 // try uses a key pair once, the pairwise consistency test of FIPS 140-3.
 func (s *Spec) try(secret []byte) error {
-	t, ok := s.material.(signingType)
+	t, ok := s.material.(pairType)
 	if !ok {
 		return nil
 	}
-	m := message{algorithm: s.algorithms[signVerify][0], data: bytes.Repeat([]byte{0x55}, 32)}
+	m := message{algorithm: s.algorithms[kmsapi.SignVerify][0], data: bytes.Repeat([]byte{0x55}, 32)}
 	m.hash = hashOf(m.algorithm)
 	signature, err := t.sign(rand.Reader, secret, m)
 	if err != nil {

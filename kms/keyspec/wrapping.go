@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"io"
-	"strings"
 
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -70,15 +69,13 @@ func (w *WrappingKey) PublicKey() ([]byte, error) {
 	return der, nil
 }
 
-const rsaAESKeyWrap = "RSA_AES_KEY_WRAP_SHA_"
-
 // CheckWrapping tells whether key material of the spec may come in with this
 // WrappingAlgorithm under a key of this WrappingKeySpec; if not, the error is
 // UnsupportedOperationException. As AWS documents it: RSA keys need
 // RSA_AES_KEY_WRAP_SHA_1 or _256, which symmetric and HMAC keys must not use,
 // and RSAES_OAEP_SHA_1 and _256 are for all others, except for ECC_NIST_P521
 // under RSA_2048, for which it is too long. RSAES_PKCS1_V1_5 is gone since
-// October 2023.
+// October 2023. ML-DSA, of which AWS says nothing, is treated as the curves are.
 func (s *Spec) CheckWrapping(algorithm, wrappingKeySpec string) error {
 	if _, err := wrappingBits(wrappingKeySpec); err != nil {
 		return err
@@ -87,8 +84,8 @@ func (s *Spec) CheckWrapping(algorithm, wrappingKeySpec string) error {
 		return errWrapping(algorithm)
 	}
 	_, isRSA := s.material.(rsaKeys)
-	allowed := !isRSA && (s.Name != "ECC_NIST_P521" || wrappingKeySpec != "RSA_2048")
-	if strings.HasPrefix(algorithm, rsaAESKeyWrap) {
+	allowed := !isRSA && (s.Name != kmsapi.SpecECCNISTP521 || wrappingKeySpec != kmsapi.SpecRSA2048)
+	if isKeyWrap(algorithm) {
 		allowed = s.Asymmetric()
 	}
 	if !allowed {
@@ -104,12 +101,16 @@ func errWrapping(algorithm string) error {
 
 func wrappingHash(algorithm string) (crypto.Hash, bool) {
 	switch algorithm {
-	case "RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1":
+	case kmsapi.RSAESOAEPSHA1, kmsapi.RSAAESKeyWrapSHA1:
 		return crypto.SHA1, true
-	case "RSAES_OAEP_SHA_256", "RSA_AES_KEY_WRAP_SHA_256":
+	case kmsapi.RSAESOAEPSHA256, kmsapi.RSAAESKeyWrapSHA256:
 		return crypto.SHA256, true
 	}
 	return 0, false
+}
+
+func isKeyWrap(algorithm string) bool {
+	return algorithm == kmsapi.RSAAESKeyWrapSHA1 || algorithm == kmsapi.RSAAESKeyWrapSHA256
 }
 
 // Unwrap returns the key material. RSAES_OAEP_SHA_n is OAEP with that hash for
@@ -122,7 +123,7 @@ func (w *WrappingKey) Unwrap(algorithm string, encrypted []byte) ([]byte, error)
 	if !ok {
 		return nil, errWrapping(algorithm)
 	}
-	if !strings.HasPrefix(algorithm, rsaAESKeyWrap) {
+	if !isKeyWrap(algorithm) {
 		return decryptOAEP(w.key, hash, encrypted)
 	}
 	refused := &kmsapi.Error{Code: kmsapi.InvalidCiphertext}

@@ -151,9 +151,10 @@ func wrap(t testing.TB, spki []byte, algorithm string, secret []byte) []byte {
 	return out
 }
 
-func newWrappingKey(t testing.TB, spec string) (*WrappingKey, []byte) {
+// wrappingKey returns the tests' key of a spec: new ones take long.
+func wrappingKey(t testing.TB, spec string) (*WrappingKey, []byte) {
 	t.Helper()
-	w, err := NewWrappingKey(rand.Reader, spec)
+	w, err := ParseWrappingKey(secretOf(t, spec))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func newWrappingKey(t testing.TB, spec string) (*WrappingKey, []byte) {
 // its length would not fit.
 func TestUnwrapEverySpec(t *testing.T) {
 	for _, wrapping := range []string{"RSA_2048", "RSA_3072", "RSA_4096"} {
-		w, spki := newWrappingKey(t, wrapping)
+		w, spki := wrappingKey(t, wrapping)
 		for _, name := range names {
 			for _, algorithm := range wrappingAlgorithms {
 				s := Lookup(name)
@@ -219,7 +220,14 @@ func TestNewWrappingKeyRefuses(t *testing.T) {
 }
 
 func TestWrappingKeyMarshals(t *testing.T) {
-	w, spki := newWrappingKey(t, "RSA_2048")
+	w, err := NewWrappingKey(rand.Reader, "RSA_2048")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := w.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	der, err := w.MarshalPrivate()
 	if err != nil {
 		t.Fatal(err)
@@ -238,8 +246,15 @@ func TestWrappingKeyMarshals(t *testing.T) {
 
 // All that can be wrong has one answer.
 func TestUnwrapRefuses(t *testing.T) {
-	w, spki := newWrappingKey(t, "RSA_2048")
-	_, other := newWrappingKey(t, "RSA_2048")
+	w, spki := wrappingKey(t, "RSA_2048")
+	stranger, err := NewWrappingKey(rand.Reader, "RSA_2048")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := stranger.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	secret := make([]byte, 32)
 	for _, algorithm := range wrappingAlgorithms {
 		good := wrap(t, spki, algorithm, secret)
@@ -297,10 +312,11 @@ func TestUnwrapRefuses(t *testing.T) {
 func TestOpenSSLWraps(t *testing.T) {
 	o := newOpenSSL(t)
 	for _, name := range []string{"RSA_4096", "ECC_NIST_P521", "ECC_NIST_P256"} {
-		w, spki := newWrappingKey(t, "RSA_3072")
+		w, spki := wrappingKey(t, "RSA_3072")
 		o.file("wrapping.der", spki)
 		o.must("pkey", "-pubin", "-inform", "DER", "-in", "wrapping.der", "-out", "wrapping.pem")
-		secret := o.generate(name)
+		secret := secretOf(t, name)
+		o.file("made.der", secret)
 		o.must("rand", "-out", "aes.key", "32")
 		o.must("enc", "-id-aes256-wrap-pad", "-K", hex.EncodeToString(o.read("aes.key")), "-iv", "A65959A6", "-in", "made.der", "-out", "wrapped.bin")
 		for algorithm, digest := range map[string]string{"RSA_AES_KEY_WRAP_SHA_1": "sha1", "RSA_AES_KEY_WRAP_SHA_256": "sha256"} {
