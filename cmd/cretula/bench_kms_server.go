@@ -153,12 +153,12 @@ func (j *benchJob) service(d *datadir.Dir) (http.Handler, error) {
 func (j *benchJob) verifier(now func() time.Time) (*sigv4.Verifier[struct{}], error) {
 	return sigv4.New(sigv4.Options[struct{}]{
 		Service: "kms", Now: now,
-		Lookup: func(_ context.Context, id, _ string) ([]byte, struct{}, error) {
+		Lookup: func(_ context.Context, id, _ string) (sigv4.Secret, struct{}, error) {
 			secret, ok := j.Secrets[id]
 			if !ok {
-				return nil, struct{}{}, sigv4.ErrUnknown
+				return sigv4.Secret{}, struct{}{}, sigv4.ErrUnknown
 			}
-			return []byte(secret), struct{}{}, nil
+			return sigv4.Secret{Version: 1, Read: func() ([]byte, error) { return []byte(secret), nil }}, struct{}{}, nil
 		},
 	})
 }

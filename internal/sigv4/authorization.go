@@ -16,6 +16,7 @@ const (
 	terminator  = "aws4_request"
 	dateHeader  = "X-Amz-Date"
 	tokenHeader = "X-Amz-Security-Token"
+	amzPrefix   = "x-amz-"
 
 	maxAuthorization = 8 << 10 // bytes
 	maxSigned        = 64      // headers
@@ -52,33 +53,41 @@ func parseAuthorization(s, service string) (authorization, *Error) {
 	if name != algorithm {
 		return authorization{}, refuse(IncompleteSignature, "The algorithm of the Authorization header must be %s.", algorithm)
 	}
-	parts := map[string]string{}
+	var credential, signedHeaders, signature string
+	parts := [...]struct {
+		key   string
+		value *string
+	}{{"Credential", &credential}, {"Signature", &signature}, {"SignedHeaders", &signedHeaders}}
+	seen := [len(parts)]bool{}
 	for item := range strings.SplitSeq(rest, ",") {
 		key, value, ok := strings.Cut(strings.Trim(item, " "), "=")
-		_, twice := parts[key]
-		switch {
-		case !ok || key == "":
+		if !ok || key == "" {
 			return authorization{}, refuse(IncompleteSignature, "The Authorization header has a part that is not a valid key=value pair.")
-		case key != "Credential" && key != "SignedHeaders" && key != "Signature":
+		}
+		i := 0
+		for i < len(parts) && parts[i].key != key {
+			i++
+		}
+		switch {
+		case i == len(parts):
 			return authorization{}, refuse(IncompleteSignature, "The Authorization header has a part that is neither Credential, SignedHeaders nor Signature.")
-		case twice:
+		case seen[i]:
 			return authorization{}, refuse(IncompleteSignature, "The Authorization header has '%s' twice.", key)
 		}
-		parts[key] = value
+		*parts[i].value, seen[i] = value, true
 	}
-	for _, key := range []string{"Credential", "Signature", "SignedHeaders"} {
-		if parts[key] == "" {
-			return authorization{}, refuse(IncompleteSignature, "Authorization header requires '%s' parameter.", key)
+	for _, part := range parts {
+		if *part.value == "" {
+			return authorization{}, refuse(IncompleteSignature, "Authorization header requires '%s' parameter.", part.key)
 		}
 	}
 	var a authorization
-	if refusal := a.readCredential(parts["Credential"], service); refusal != nil {
+	if refusal := a.readCredential(credential, service); refusal != nil {
 		return authorization{}, refusal
 	}
-	if refusal := a.readSignedHeaders(parts["SignedHeaders"]); refusal != nil {
+	if refusal := a.readSignedHeaders(signedHeaders); refusal != nil {
 		return authorization{}, refusal
 	}
-	signature := parts["Signature"]
 	if n, err := hex.Decode(a.signature[:], []byte(signature[:min(len(signature), 2*sha256.Size)])); err != nil ||
 		n != sha256.Size || len(signature) != 2*sha256.Size || strings.ToLower(signature) != signature {
 		return authorization{}, refuse(IncompleteSignature, "The signature must have %d lower-case hexadecimal digits.", 2*sha256.Size)
@@ -105,7 +114,7 @@ func (a *authorization) readCredential(s, service string) *Error {
 	if parts[4] != terminator {
 		return refuse(InvalidSignature, "Credential should be scoped with a valid terminator: '%s'.", terminator)
 	}
-	a.scope = strings.Join(parts[1:], "/")
+	a.scope = s[len(parts[0])+1:]
 	return nil
 }
 
@@ -140,8 +149,10 @@ func (a *authorization) checkSigned(h http.Header) *Error {
 		return refuse(InvalidSignature, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	for name := range h {
-		lower := strings.ToLower(name)
-		if strings.HasPrefix(lower, "x-amz-") && !a.signed(lower) {
+		if len(name) < len(amzPrefix) || !strings.EqualFold(name[:len(amzPrefix)], amzPrefix) {
+			continue
+		}
+		if lower := strings.ToLower(name); !a.signed(lower) {
 			return refuse(InvalidSignature, "'%s' must be a 'SignedHeader' in the AWS Authorization.", lower)
 		}
 	}

@@ -21,13 +21,14 @@ func (q *request) canonicalize(r *http.Request, body []byte) *Error {
 	if len(path) > maxURI || len(rawQuery) > maxURI {
 		return refuse(InvalidSignature, "The request's path or query is longer than %d bytes.", maxURI)
 	}
-	query, err := url.ParseQuery(rawQuery)
+	query, err := canonicalQuery(rawQuery)
 	if err != nil {
 		return refuse(InvalidSignature, "The request's query cannot be read.")
 	}
 	sum := sha256.Sum256(body)
-	bodyHash := hex.EncodeToString(sum[:])
-	if claimed := r.Header.Values("X-Amz-Content-Sha256"); len(claimed) > 1 || len(claimed) == 1 && claimed[0] != bodyHash {
+	var bodyHash [2 * sha256.Size]byte
+	hex.Encode(bodyHash[:], sum[:])
+	if claimed := r.Header["X-Amz-Content-Sha256"]; len(claimed) > 1 || len(claimed) == 1 && claimed[0] != string(bodyHash[:]) {
 		return refuse(InvalidSignature, "The provided 'x-amz-content-sha256' header does not match what was computed.")
 	}
 	b := make([]byte, 0, 1024)
@@ -35,10 +36,7 @@ func (q *request) canonicalize(r *http.Request, body []byte) *Error {
 	b = append(b, '\n')
 	b = appendPath(b, path)
 	b = append(b, '\n')
-	for _, values := range query {
-		slices.Sort(values)
-	}
-	b = append(b, strings.ReplaceAll(query.Encode(), "+", "%20")...)
+	b = append(b, query...)
 	b = append(b, '\n')
 	for _, name := range q.signedHeaders {
 		values, refusal := headerValues(r, name, len(body))
@@ -55,11 +53,31 @@ func (q *request) canonicalize(r *http.Request, body []byte) *Error {
 		b = append(b, '\n')
 	}
 	b = append(b, '\n')
-	b = append(b, strings.Join(q.signedHeaders, ";")...)
+	for i, name := range q.signedHeaders {
+		if i > 0 {
+			b = append(b, ';')
+		}
+		b = append(b, name...)
+	}
 	b = append(b, '\n')
-	b = append(b, bodyHash...)
+	b = append(b, bodyHash[:]...)
 	q.canonical = sha256.Sum256(b)
 	return nil
+}
+
+// canonicalQuery returns the query sorted and encoded as AWS does it.
+func canonicalQuery(raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return "", err
+	}
+	for _, values := range query {
+		slices.Sort(values)
+	}
+	return strings.ReplaceAll(query.Encode(), "+", "%20"), nil
 }
 
 // headerValues returns the values of a signed header as they were sent. Go keeps

@@ -27,10 +27,11 @@ func deriveKey(secret []byte, date, region, service string) [sha256.Size]byte {
 
 type keyID struct{ accessKeyID, date, region string }
 
-// A cachedKey belongs to the secret that it was derived from, so that a key whose
-// secret changed is derived anew.
+// A cachedKey belongs to the version of the secret that it was derived from, so
+// that a key whose secret changed is derived anew.
 type cachedKey struct {
-	secret, key [sha256.Size]byte
+	version any
+	key     [sha256.Size]byte
 }
 
 // maxKeys bounds the cache: so many access keys, times regions, of one day.
@@ -44,22 +45,21 @@ type keyCache struct {
 	keys map[keyID]cachedKey
 }
 
-func (c *keyCache) get(id keyID, secret []byte) ([sha256.Size]byte, bool) {
-	sum := sha256.Sum256(secret)
+func (c *keyCache) get(id keyID, version any) ([sha256.Size]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.keys[id]
-	if !ok || !hmac.Equal(sum[:], k.secret[:]) {
+	if !ok || version == nil || k.version != version {
 		return [sha256.Size]byte{}, false
 	}
 	return k.key, true
 }
 
-func (c *keyCache) put(id keyID, secret []byte, key [sha256.Size]byte) {
+func (c *keyCache) put(id keyID, version any, key [sha256.Size]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys == nil || len(c.keys) >= maxKeys {
 		c.keys = map[keyID]cachedKey{}
 	}
-	c.keys[id] = cachedKey{secret: sha256.Sum256(secret), key: key}
+	c.keys[id] = cachedKey{version: version, key: key}
 }

@@ -57,6 +57,17 @@ var (
 // DefaultSkew is how far a request's date may be from now in AWS KMS.
 const DefaultSkew = 5 * time.Minute
 
+// A Secret is the secret of an access key. It is read only where no signing key that
+// was derived from it is known yet.
+type Secret struct {
+	// Version tells this secret from every other one that the access key has or
+	// had: signing keys are used again where it is equal. It must be comparable.
+	// nil is equal to none.
+	Version any
+	// Read returns the secret.
+	Read func() ([]byte, error)
+}
+
 // Options configure a [Verifier]. P is what a caller is to the service.
 type Options[P any] struct {
 	// Service is the name that a credential must be scoped to, such as "kms".
@@ -65,8 +76,9 @@ type Options[P any] struct {
 	// is the request's X-Amz-Security-Token, empty if it has none; it was signed
 	// if the request is accepted, but is not verified yet: a Lookup that knows no
 	// sessions must answer a token with ErrUnknown. Errors other than ErrUnknown
-	// and ErrExpired come back from Verify as they are.
-	Lookup func(ctx context.Context, accessKeyID, token string) (secret []byte, owner P, err error)
+	// and ErrExpired, and those of reading the secret, come back from Verify as they
+	// are.
+	Lookup func(ctx context.Context, accessKeyID, token string) (secret Secret, owner P, err error)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Skew is the allowed distance of dates; 0 is DefaultSkew.
@@ -125,9 +137,13 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte) (*Result[P], error) {
 		return nil, err
 	}
 	id := keyID{accessKeyID: auth.accessKeyID, date: auth.date, region: auth.region}
-	key, cached := v.keys.get(id, secret)
+	key, cached := v.keys.get(id, secret.Version)
 	if !cached {
-		key = deriveKey(secret, auth.date, auth.region, v.options.Service)
+		text, err := secret.Read()
+		if err != nil {
+			return nil, err
+		}
+		key = deriveKey(text, auth.date, auth.region, v.options.Service)
 	}
 	want := mac(key[:], q.stringToSign())
 	if !hmac.Equal(want[:], auth.signature[:]) {
@@ -135,7 +151,7 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte) (*Result[P], error) {
 			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
 	if !cached {
-		v.keys.put(id, secret, key)
+		v.keys.put(id, secret.Version, key)
 	}
 	return &Result[P]{
 		Owner: owner, AccessKeyID: auth.accessKeyID, Region: auth.region,

@@ -32,16 +32,18 @@ func newVerifier(t testing.TB, now time.Time) *Verifier[string] {
 	v, err := New(Options[string]{
 		Service: "kms",
 		Now:     func() time.Time { return now },
-		Lookup: func(_ context.Context, id, token string) ([]byte, string, error) {
+		Lookup: func(_ context.Context, id, token string) (Secret, string, error) {
 			switch {
 			case id == "EXPIRED":
-				return nil, "", ErrExpired
+				return Secret{}, "", ErrExpired
 			case id == "BROKEN":
-				return nil, "", io.ErrUnexpectedEOF
+				return Secret{}, "", io.ErrUnexpectedEOF
+			case id == "UNREADABLE":
+				return Secret{Version: 1, Read: func() ([]byte, error) { return nil, io.ErrUnexpectedEOF }}, "", nil
 			case id != testID || token != "" && token != "good":
-				return nil, "", ErrUnknown
+				return Secret{}, "", ErrUnknown
 			}
-			return []byte(testSecret), "user/anna", nil
+			return Secret{Version: 1, Read: func() ([]byte, error) { return []byte(testSecret), nil }}, "user/anna", nil
 		},
 	})
 	if err != nil {
@@ -305,11 +307,45 @@ func TestSessionToken(t *testing.T) {
 }
 
 func TestLookupFailure(t *testing.T) {
-	r := unsigned("POST", "http://h/", "")
-	sign(t, r, "", "BROKEN", testSecret, "kms", "us-east-1", testNow)
-	if _, err := newVerifier(t, testNow).Verify(r, nil); !errors.Is(err, io.ErrUnexpectedEOF) || code(err) != "" {
-		t.Errorf("got %v", err)
+	for _, id := range []string{"BROKEN", "UNREADABLE"} {
+		r := unsigned("POST", "http://h/", "")
+		sign(t, r, "", id, testSecret, "kms", "us-east-1", testNow)
+		if _, err := newVerifier(t, testNow).Verify(r, nil); !errors.Is(err, io.ErrUnexpectedEOF) || code(err) != "" {
+			t.Errorf("%s: got %v", id, err)
+		}
 	}
+}
+
+// A secret is read when its version is new, and after a signature that it did not
+// verify; a key of a former version verifies nothing.
+func TestSecretVersions(t *testing.T) {
+	secret, version, reads := testSecret, 1, 0
+	v, err := New(Options[int]{
+		Service: "kms", Now: func() time.Time { return testNow },
+		Lookup: func(context.Context, string, string) (Secret, int, error) {
+			return Secret{Version: version, Read: func() ([]byte, error) { reads++; return []byte(secret), nil }}, 0, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(signedWith string, want Code, wantReads int) {
+		t.Helper()
+		r := unsigned("POST", "http://h/", "")
+		sign(t, r, "", testID, signedWith, "kms", "us-east-1", testNow)
+		if _, err := v.Verify(r, nil); code(err) != want || reads != wantReads {
+			t.Errorf("%v, %d reads, want %q, %d", err, reads, want, wantReads)
+		}
+	}
+	try("wrong", InvalidSignature, 1)
+	try(testSecret, "", 2)
+	try(testSecret, "", 2)
+	try("wrong", InvalidSignature, 2)
+	secret, version = "another", 2
+	try(testSecret, InvalidSignature, 3)
+	try("another", "", 4)
+	try("another", "", 4)
+	try(testSecret, InvalidSignature, 4)
 }
 
 func TestSkew(t *testing.T) {
@@ -365,12 +401,16 @@ func TestDateHeader(t *testing.T) {
 func TestKeyCache(t *testing.T) {
 	var c keyCache
 	id := keyID{"a", "b", "c"}
-	c.put(id, []byte("secret"), [32]byte{1})
-	if key, ok := c.get(id, []byte("secret")); !ok || key != [32]byte{1} {
+	c.put(id, "version 1", [32]byte{1})
+	if key, ok := c.get(id, "version 1"); !ok || key != [32]byte{1} {
 		t.Error("a cached key is not found")
 	}
-	if _, ok := c.get(id, []byte("changed")); ok {
+	if _, ok := c.get(id, "version 2"); ok {
 		t.Error("a key of a former secret is used")
+	}
+	c.put(id, nil, [32]byte{2})
+	if _, ok := c.get(id, nil); ok {
+		t.Error("a key of a secret without a version is used")
 	}
 	for i := range maxKeys + 10 {
 		c.put(keyID{region: strings.Repeat("x", i)}, nil, [32]byte{})
@@ -381,7 +421,7 @@ func TestKeyCache(t *testing.T) {
 }
 
 func TestNewRefusesHalfOptions(t *testing.T) {
-	lookup := func(context.Context, string, string) ([]byte, int, error) { return nil, 0, nil }
+	lookup := func(context.Context, string, string) (Secret, int, error) { return Secret{}, 0, nil }
 	for _, o := range []Options[int]{{}, {Service: "kms"}, {Lookup: lookup}, {Service: "kms", Lookup: lookup, Skew: -1}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%+v was taken", o)

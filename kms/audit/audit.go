@@ -19,12 +19,14 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/cretula/cretula/internal/durable"
@@ -36,6 +38,8 @@ const (
 	// maxPending bounds what waits for the disk when it hangs and callers
 	// give up.
 	maxPending = 64 << 20
+	// maxKept is the largest buffer that is used again.
+	maxKept = 1 << 20
 )
 
 var (
@@ -88,8 +92,9 @@ type Log struct {
 	file file
 	cut  Cut
 
-	// flushing is held by the one goroutine that writes.
+	// flushing is held by the one goroutine that writes; lines is its buffer.
 	flushing sync.Mutex
+	lines    []byte
 
 	mu      sync.Mutex
 	pending *batch
@@ -101,7 +106,7 @@ type Log struct {
 
 // A batch is what one write and one sync make durable.
 type batch struct {
-	events [][]byte
+	events []*bytes.Buffer
 	bytes  int
 	done   chan struct{}
 	err    error // valid once done is closed
@@ -180,6 +185,7 @@ func (l *Log) Append(ctx context.Context, event any) error {
 	}
 	b, err := l.enqueue(encoded)
 	if err != nil {
+		release(encoded)
 		return err
 	}
 	select {
@@ -190,8 +196,9 @@ func (l *Log) Append(ctx context.Context, event any) error {
 	}
 }
 
-// enqueue adds the event to the batch that will be written next.
-func (l *Log) enqueue(event []byte) (*batch, error) {
+// enqueue adds the event to the batch that will be written next, which releases
+// it then.
+func (l *Log) enqueue(event *bytes.Buffer) (*batch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed != nil {
@@ -204,11 +211,11 @@ func (l *Log) enqueue(event []byte) (*batch, error) {
 		go l.flush(l.pending)
 	}
 	b := l.pending
-	if b.bytes+len(event) > maxPending {
+	if b.bytes+event.Len() > maxPending {
 		return nil, fmt.Errorf("%w: %d bytes wait for the disk", ErrUnavailable, b.bytes)
 	}
 	b.events = append(b.events, event)
-	b.bytes += len(event)
+	b.bytes += event.Len()
 	return b, nil
 }
 
@@ -216,6 +223,7 @@ func (l *Log) enqueue(event []byte) (*batch, error) {
 func (l *Log) flush(b *batch) {
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
+	l.gather(b)
 	l.mu.Lock()
 	if l.pending != b {
 		l.mu.Unlock()
@@ -230,9 +238,13 @@ func (l *Log) flush(b *batch) {
 		return
 	}
 
-	var lines []byte
+	lines := l.lines[:0]
 	for i, event := range b.events {
-		lines = appendLine(lines, last+1+uint64(i), last, event)
+		lines = appendLine(lines, last+1+uint64(i), last, event.Bytes())
+		release(event)
+	}
+	if l.lines = lines; cap(lines) > maxKept {
+		l.lines = nil
 	}
 	fatal, err := l.write(lines, size)
 	l.mu.Lock()
@@ -246,6 +258,28 @@ func (l *Log) flush(b *batch) {
 	l.mu.Unlock()
 	b.err = err
 	close(b.done)
+}
+
+// maxYields bounds how often gather gives way.
+const maxYields = 16
+
+// gather lets every goroutine that is ready to run go first, as long as that brings
+// further events into the batch: what many callers are about to append then shares
+// one sync. One caller alone waits for nothing.
+func (l *Log) gather(b *batch) {
+	for n := 0; n < maxYields; n++ {
+		before := l.waiting(b)
+		runtime.Gosched()
+		if l.waiting(b) == before {
+			return
+		}
+	}
+}
+
+func (l *Log) waiting(b *batch) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(b.events)
 }
 
 // write writes and syncs the lines at the end of the log. After a fatal error

@@ -4,10 +4,13 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"sync"
 )
 
 // maxLine bounds a line, its line feed included.
@@ -15,19 +18,34 @@ const maxLine = MaxEvent + 128
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encodeEvent returns the event's JSON on one line.
-func encodeEvent(event any) ([]byte, error) {
-	encoded, err := json.Marshal(event)
-	if err != nil {
+// buffers are for events on their way.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// release gives a buffer of encodeEvent back.
+func release(b *bytes.Buffer) {
+	if b.Cap() <= maxKept {
+		buffers.Put(b)
+	}
+}
+
+// encodeEvent returns the event's JSON on one line, in a buffer to be released.
+func encodeEvent(event any) (*bytes.Buffer, error) {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	if err := json.NewEncoder(b).Encode(event); err != nil {
+		release(b)
 		return nil, fmt.Errorf("%w: %w", ErrEvent, err)
 	}
-	if len(encoded) > MaxEvent {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrEvent, len(encoded), MaxEvent)
-	}
-	if encoded[0] != '{' {
+	b.Truncate(b.Len() - 1) // the encoder's line feed
+	switch n := b.Len(); {
+	case n > MaxEvent:
+		release(b)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrEvent, n, MaxEvent)
+	case b.Bytes()[0] != '{':
+		release(b)
 		return nil, fmt.Errorf("%w: it is not an object", ErrEvent)
 	}
-	return encoded, nil
+	return b, nil
 }
 
 // appendLine appends the line of a record.
@@ -40,7 +58,9 @@ func appendLine(dst []byte, seq, synced uint64, event []byte) []byte {
 	dst = append(dst, `,"event":`...)
 	dst = append(dst, event...)
 	sum := crc32.Checksum(dst[start:], castagnoli)
-	return fmt.Appendf(dst, `,"sum":"%08x"}`+"\n", sum)
+	dst = append(dst, `,"sum":"`...)
+	dst = hex.AppendEncode(dst, binary.BigEndian.AppendUint32(nil, sum))
+	return append(dst, "\"}\n"...)
 }
 
 // trailer is the length of `,"sum":"xxxxxxxx"}`.

@@ -4,6 +4,7 @@ package kmsserver
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 
@@ -32,13 +33,16 @@ func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error
 
 // lookup finds the secret of an access key. There are no sessions, so that a
 // request with a session token has no valid one.
-func (h *handler) lookup(ctx context.Context, accessKeyID, token string) ([]byte, kms.Principal, error) {
+func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.Secret, kms.Principal, error) {
 	if token != "" {
-		return nil, kms.Principal{}, sigv4.ErrUnknown
+		return sigv4.Secret{}, kms.Principal{}, sigv4.ErrUnknown
 	}
 	principal, secret, err := h.KMS.AccessKey(ctx, accessKeyID)
 	if errors.Is(err, kms.ErrAccessKey) {
 		err = sigv4.ErrUnknown
 	}
-	return []byte(secret), principal, err
+	return sigv4.Secret{
+		Version: sha256.Sum256([]byte(secret)),
+		Read:    func() ([]byte, error) { return []byte(secret), nil },
+	}, principal, err
 }

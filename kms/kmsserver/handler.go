@@ -5,6 +5,7 @@ package kmsserver
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = h.refusal(w, x)
 	}
 	header := w.Header()
-	header.Set("x-amzn-RequestId", x.id)
+	header.Set("X-Amzn-Requestid", x.id)
 	header.Set("Content-Type", kmsapi.ContentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Cache-Control", "no-store")
@@ -96,10 +97,12 @@ func (h *handler) refusal(w http.ResponseWriter, x *exchange) []byte {
 }
 
 func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writeErr error) {
-	level, attrs := slog.LevelInfo, []slog.Attr{
-		slog.String("request", x.id), slog.String("operation", x.operation),
-		slog.Int("status", x.status), slog.Duration("took", took),
+	if x.err == nil && writeErr == nil && !h.Logger.Enabled(ctx, slog.LevelInfo) {
+		return
 	}
+	level, attrs := slog.LevelInfo, make([]slog.Attr, 0, 10)
+	attrs = append(attrs, slog.String("request", x.id), slog.String("operation", x.operation),
+		slog.Int("status", x.status), slog.Duration("took", took))
 	if x.caller != nil {
 		attrs = append(attrs, slog.String("caller", x.caller.Principal.ARN()), slog.String("region", x.caller.Region))
 	}
@@ -150,12 +153,11 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 // request whose protocol or operation it does not know before it looks at the
 // signature, and so does this.
 func route(r *http.Request) (string, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	target := r.Header.Values("X-Amz-Target")
 	switch {
 	case r.Method != http.MethodPost || r.URL.Path != "/":
 		return "", kmsapi.Errorf(kmsapi.UnknownOperation, "The key service answers POST / only.")
-	case err != nil || mediaType != kmsapi.ContentType:
+	case !isContentType(r.Header.Get("Content-Type")):
 		return "", kmsapi.Errorf(kmsapi.UnknownOperation, "The content type must be %s.", kmsapi.ContentType)
 	case len(target) != 1:
 		return "", &kmsapi.Error{Code: kmsapi.UnknownOperation}
@@ -169,12 +171,28 @@ func route(r *http.Request) (string, error) {
 	return name, nil
 }
 
+// isContentType takes parameters behind the content type, as AWS does.
+func isContentType(s string) bool {
+	if s == kmsapi.ContentType {
+		return true
+	}
+	mediaType, _, err := mime.ParseMediaType(s)
+	return err == nil && mediaType == kmsapi.ContentType
+}
+
 func readBody(r *http.Request) ([]byte, error) {
 	tooLarge := kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	var body []byte
+	var err error
+	if r.ContentLength >= 0 {
+		// What is promised is not believed beyond a part of it that is there.
+		body, err = readPromised(r.Body, int(r.ContentLength))
+	} else {
+		body, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	}
 	switch {
 	case err != nil:
 		return nil, kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
@@ -182,6 +200,25 @@ func readBody(r *http.Request) ([]byte, error) {
 		return nil, tooLarge
 	}
 	return body, nil
+}
+
+// promisedAtOnce is how much memory a Content-Length gets before any of the body
+// has come: more than a request with a document has.
+const promisedAtOnce = 32 << 10
+
+// readPromised reads a body of n bytes.
+func readPromised(r io.Reader, n int) ([]byte, error) {
+	body := make([]byte, min(n, promisedAtOnce))
+	if _, err := io.ReadFull(r, body); err != nil {
+		return nil, err
+	}
+	if len(body) == n {
+		return body, nil
+	}
+	all := make([]byte, n)
+	copy(all, body)
+	_, err := io.ReadFull(r, all[len(body):])
+	return all, err
 }
 
 // sourceIP is the address of the peer; proxies' headers prove nothing.
@@ -208,5 +245,12 @@ func newRequestID() string {
 	rand.Read(b[:])
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	out := make([]byte, 0, 36)
+	for i, part := range [][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
+		if i > 0 {
+			out = append(out, '-')
+		}
+		out = hex.AppendEncode(out, part)
+	}
+	return string(out)
 }
