@@ -112,7 +112,8 @@ func hashOf(algorithm string) crypto.Hash {
 // 64-byte message representative μ of FIPS 204 §6.2; an empty messageType is RAW.
 // ECDSA signatures are Ecdsa-Sig-Value in DER (RFC 3279 §2.2.3). AWS's secp256k1
 // signatures have a high s half of the time, which Ethereum and Bitcoin refuse;
-// those made here always have the low one.
+// those made here always have the low one (BIP 62, EIP-2). secp256k1 takes its nonce
+// from key and digest (RFC 6979), ML-DSA is hedged.
 func (s *Spec) Sign(random io.Reader, secret []byte, algorithm, messageType string, message []byte) ([]byte, error) {
 	m, err := s.prepare(algorithm, messageType, message)
 	if err != nil {
