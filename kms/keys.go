@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cretula/cretula/kms/keyspec"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
@@ -79,13 +80,29 @@ func keyRowID(n keyName) string { return n.account + "/" + n.region + "/" + n.id
 // multiRegion tells whether the key is a multi-region key, which its id says.
 func (k *keyRecord) multiRegion() bool { return isMultiRegionID(k.ID) }
 
+// symmetric tells whether the key is a symmetric encryption key.
+func (k *keyRecord) symmetric() bool { return k.Spec == kmsapi.SymmetricDefault }
+
+// shown returns an id of the key's material as answers show it: those of other
+// than symmetric encryption keys they do not (API reference, KeyMetadata).
+func (k *keyRecord) shown(material string) string {
+	if !k.symmetric() {
+		return ""
+	}
+	return material
+}
+
 // metadata is the key as DescribeKey shows it.
 func (k *keyRecord) metadata() kmsapi.KeyMetadata {
 	m := kmsapi.KeyMetadata{
 		AWSAccountId: k.Account, KeyId: k.ID, Arn: k.ARN(), CreationDate: kmsapi.Timestamp(k.Created),
 		Enabled: k.State == kmsapi.StateEnabled, Description: k.Description, KeyUsage: k.Usage, KeyState: k.State,
 		Origin: k.Origin, KeyManager: kmsapi.KeyManager, CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec,
-		EncryptionAlgorithms: []string{kmsapi.SymmetricDefault}, CurrentKeyMaterialId: k.Material,
+		CurrentKeyMaterialId: k.shown(k.Material),
+	}
+	if spec := keyspec.Lookup(k.Spec); spec != nil {
+		m.EncryptionAlgorithms, m.SigningAlgorithms = spec.EncryptionAlgorithms(k.Usage), spec.SigningAlgorithms(k.Usage)
+		m.KeyAgreementAlgorithms, m.MacAlgorithms = spec.KeyAgreementAlgorithms(k.Usage), spec.MacAlgorithms(k.Usage)
 	}
 	if k.Deletion != nil {
 		m.DeletionDate = timestamp(k.Deletion.Due.UnixMilli())

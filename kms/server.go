@@ -52,7 +52,7 @@ type Config struct {
 	Random io.Reader
 }
 
-// A Server is the key service. It is safe for concurrent use.
+// A Server is the key service. It is safe for concurrent use. It should be closed.
 type Server struct {
 	ledger     *ledger.Ledger
 	rootKey    rootkey.Key
@@ -65,6 +65,7 @@ type Server struct {
 	random     io.Reader
 	policies   policyCache
 	uses       uses
+	pairs      pairs
 }
 
 // ErrProductionRoot: roots other than AWS's were given to a production store.
