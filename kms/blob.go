@@ -13,6 +13,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"github.com/cretula/cretula/kms/kmsapi"
 )
 
 // A ciphertext of a symmetric key (CiphertextBlob) is, in format 1:
@@ -56,7 +58,8 @@ type blob struct {
 	sealed   []byte
 }
 
-var errBlob = errors.New("kms: not a ciphertext of this service")
+// errBlob is the one answer to everything that is wrong with a ciphertext.
+var errBlob = &kmsapi.Error{Code: kmsapi.InvalidCiphertext, Err: errors.New("kms: not a ciphertext of this service")}
 
 // parseBlob reads the form of a ciphertext. Nothing in it is proven before
 // [blob.open].
