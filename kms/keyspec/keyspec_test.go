@@ -3,6 +3,7 @@
 package keyspec
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"slices"
@@ -75,6 +76,22 @@ func TestEverySpec(t *testing.T) {
 	for _, name := range []string{"", "SM2", "RSA_1024", "rsa_2048", "HMAC_random", "ECC_NIST_P224", "AES_256", "ML_DSA_128"} {
 		if Lookup(name) != nil {
 			t.Errorf("a spec %q", name)
+		}
+	}
+}
+
+// Without randomness there is no key; RSA and NIST curves have their own.
+func TestGenerateWithoutRandomness(t *testing.T) {
+	for _, name := range names {
+		s := Lookup(name)
+		switch s.material.(type) {
+		case rsaKeys, nistKeys:
+			continue
+		}
+		secret, err := s.Generate(bytes.NewReader(make([]byte, 15)))
+		wantError(t, name, err, kmsapi.KMSInternal, "*")
+		if secret != nil {
+			t.Errorf("%s: a key beside an error", name)
 		}
 	}
 }

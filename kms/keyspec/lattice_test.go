@@ -169,6 +169,20 @@ func TestLatticePrivateKeyForms(t *testing.T) {
 		} {
 			wantError(t, name+" "+what, s.Check(pkcs8(0, oidTLV(t, keys.oid), key, nil)), kmsapi.IncorrectKeyMaterial, "*")
 		}
+		public, err := s.PublicKey(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := public[len(public)-keys.parameters.PublicKeySize():]
+		private, _, err := keys.private(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		beside := derTLV(0x81, append([]byte{0}, raw...))
+		if err := s.Check(pkcs8(1, oidTLV(t, keys.oid), derTLV(0x80, private.Bytes()), beside)); err != nil {
+			t.Errorf("%s with its public key: %v", name, err)
+		}
+		wantError(t, name+" with another public key", s.Check(pkcs8(1, oidTLV(t, keys.oid), derTLV(0x80, make([]byte, 32)), beside)), kmsapi.IncorrectKeyMaterial, "*")
 		if err := s.Check(pkcs8(0, oidTLV(t, keys.oid), derTLV(0x80, make([]byte, 32)), nil)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
