@@ -59,7 +59,7 @@ func (t *tally) add(effect Effect, how reach, ref StatementRef) {
 // statement matches every element, so that the trace is whole, and says how the
 // statement names the caller.
 func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) {
-	t := StatementTrace{Sid: s.Sid, Effect: s.Effect, Inert: s.Inert()}
+	t := StatementTrace{Sid: s.Sid, Effect: s.Effect, NotPrincipal: s.NotPrincipal != nil, Inert: s.Inert()}
 	how := directly
 	if kind == KindKey {
 		how = s.reach(&e.request.Principal, e.bounded)

@@ -304,7 +304,7 @@ func (d *decoder) principals(n *node) ([]PrincipalRef, error) {
 			ref, ok := PrincipalRef{Kind: PrincipalService, Value: value}, serviceForm.MatchString(value)
 			switch m.name {
 			case "AWS":
-				ref, ok = parseAWSPrincipal(value)
+				ref, ok = ParsePrincipal(value)
 				aws = append(aws, ref)
 			case "Service":
 				services = append(services, ref)

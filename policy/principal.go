@@ -45,9 +45,11 @@ var (
 	fedForm     = regexp.MustCompile(`^arn:aws[a-z-]*:sts::([0-9]{12}):federated-user/[\w+=,.@-]+$`)
 )
 
-// parseAWSPrincipal reads a value under "AWS". Source: IAM User Guide, "AWS JSON
-// policy elements: Principal".
-func parseAWSPrincipal(s string) (PrincipalRef, bool) {
+// ParsePrincipal reads a principal as it stands under "AWS" in a policy: "*", an
+// account of twelve digits, or the ARN of an account's root, a user, a role, a
+// session of a role or a federated user. It returns false for all else. Source:
+// IAM User Guide, "AWS JSON policy elements: Principal".
+func ParsePrincipal(s string) (PrincipalRef, bool) {
 	if s == "*" {
 		return PrincipalRef{Kind: PrincipalEveryone, Value: s}, true
 	}

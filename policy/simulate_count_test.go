@@ -101,7 +101,7 @@ func (c *simCounts) statement(p *simPair, doc *simPolicy, s *simStatement, st *S
 	count(ElementAction, "wildcard action", star(s.Action))
 	count(ElementResource, "wildcard ARN", star(s.Resource))
 	if st.Applied && len(s.Principal) == 1 {
-		ref, ok := parseAWSPrincipal(s.Principal[0])
+		ref, ok := ParsePrincipal(s.Principal[0])
 		if !ok {
 			ref.Kind = PrincipalService
 		}

@@ -74,7 +74,7 @@ var simDifferences = []simDifference{
 	{"NotPrincipal leaves out by one name", "IAM User Guide, AWS JSON policy elements: NotPrincipal: the account, the role and the session must all be listed", func(p *simPair) bool {
 		return p.everyStatement(func(_ *simPolicy, s *simStatement) bool {
 			one := func(name string) bool {
-				ref, ok := parseAWSPrincipal(name)
+				ref, ok := ParsePrincipal(name)
 				return ok && ref.names(&p.Caller) != notNamed
 			}
 			if len(p.Boundary) > 0 || !slices.ContainsFunc(s.NotPrincipal, one) {

@@ -131,6 +131,8 @@ type StatementTrace struct {
 	// Delegates marks a statement of a key policy that names the caller's account
 	// and not the caller.
 	Delegates bool `json:"delegates,omitempty"`
+	// NotPrincipal marks a statement that names whom it leaves out.
+	NotPrincipal bool `json:"not_principal,omitempty"`
 	// Inert marks a statement that can never apply: it has no Action or no
 	// Resource.
 	Inert bool `json:"inert,omitempty"`

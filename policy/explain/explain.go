@@ -7,6 +7,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,13 +21,18 @@ type Explanation struct {
 	Verdict string `json:"verdict"`
 	// Because is the deciding rule in half a sentence.
 	Because string `json:"because"`
-	// Findings are likely causes, the likeliest first; none for what was allowed.
+	// Attestation says, for what was allowed, whether an attestation condition was
+	// part of it.
+	Attestation string `json:"attestation,omitempty"`
+	// Findings are likely causes of a denial, the likeliest first. For what was
+	// allowed they say what should give pause.
 	Findings []Finding `json:"likely,omitempty"`
 
 	decision *policy.Decision
 }
 
-// A Finding is a likely cause of a denial.
+// A Finding is a likely cause of a denial, or what should give pause about what was
+// allowed.
 type Finding struct {
 	// ID is stable, such as "debug-document".
 	ID string `json:"id"`
@@ -43,7 +49,9 @@ func Of(d *policy.Decision) Explanation {
 		e.Verdict = "ALLOWED"
 	}
 	e.Because = because(d)
-	if !d.Allowed {
+	if d.Allowed {
+		e.Attestation, e.Findings = attestation(d)
+	} else {
 		e.Findings = findings(d)
 	}
 	return e
@@ -63,22 +71,30 @@ func because(d *policy.Decision) string {
 		return "an identity policy allows it"
 	case policy.CauseBoth:
 		return "the key policy and the caller's own account both allow it"
-	case policy.CauseKeyDeny, policy.CauseIdentityDeny:
-		where := "the key policy"
-		if d.Cause == policy.CauseIdentityDeny {
-			where = "an identity policy"
-		}
+	case policy.CauseGrant:
+		return grantName(d, d.Grant) + " allows it"
+	case policy.CauseKeyDeny, policy.CauseIdentityDeny, policy.CauseBoundaryDeny, policy.CauseSessionDeny:
 		if allowed(d) {
-			return "a statement of " + where + " forbids it, whatever others allow"
+			return "a statement of " + denying[d.Cause] + " forbids it, whatever others allow"
 		}
-		return "no statement allows it, and one of " + where + " forbids it"
+		return "no statement allows it, and one of " + denying[d.Cause] + " forbids it"
 	case policy.CauseNoKeyAllow:
+		if len(d.Trace.Grants) > 0 {
+			return "no statement of the key policy allows it, and no grant"
+		}
 		return "no statement of the key policy allows it"
 	case policy.CauseNoIdentityAllow:
-		if delegated(d) {
+		switch {
+		case delegated(d):
 			return "the key policy leaves it to the account, and no identity policy allows it"
+		case grantsAccount(d):
+			return "a grant leaves it to the account, and no identity policy allows it"
 		}
 		return "no identity policy allows it"
+	case policy.CauseNoBoundaryAllow:
+		return allowing(d) + ", and the caller's permissions boundary does not"
+	case policy.CauseNoSessionAllow:
+		return allowing(d) + ", and no session policy does"
 	case policy.CauseCrossAccount:
 		return action + " is not possible on a key of another account"
 	case policy.CauseInvalid:
@@ -87,8 +103,34 @@ func because(d *policy.Decision) string {
 	return "of a rule that this version does not know: " + string(d.Cause)
 }
 
+// denying has the policy that a Deny stood in.
+var denying = map[policy.Cause]string{
+	policy.CauseKeyDeny: "the key policy", policy.CauseIdentityDeny: "an identity policy",
+	policy.CauseBoundaryDeny: "the caller's permissions boundary", policy.CauseSessionDeny: "a session policy",
+}
+
+// allowing says what would have allowed but for boundary and session policies.
+func allowing(d *policy.Decision) string {
+	for s := range statements(d, "key") {
+		if s.Effect == policy.Allow && s.Applied {
+			return "the key policy allows it"
+		}
+	}
+	for i := range d.Trace.Grants {
+		if d.Trace.Grants[i].Matched {
+			return grantName(d, d.Trace.Grants[i].ID) + " allows it"
+		}
+	}
+	return "an identity policy allows it"
+}
+
 func allowed(d *policy.Decision) bool {
-	for s := range statements(d) {
+	for i := range d.Trace.Grants {
+		if g := &d.Trace.Grants[i]; g.Matched && !g.Delegates {
+			return true
+		}
+	}
+	for s := range statements(d, "key", "identity") {
 		if s.Effect == policy.Allow && s.Applied && !s.Delegates {
 			return true
 		}
@@ -105,11 +147,15 @@ func delegated(d *policy.Decision) bool {
 	return false
 }
 
-// statements iterates over all statements of the trace, those of the key first.
-func statements(d *policy.Decision) func(yield func(*policy.StatementTrace) bool) {
+// statements iterates over the statements of the trace, those of the key first; of
+// policies of these kinds only, if any are given.
+func statements(d *policy.Decision, kinds ...string) func(yield func(*policy.StatementTrace) bool) {
 	return func(yield func(*policy.StatementTrace) bool) {
 		for i := range d.Trace.Policies {
 			p := &d.Trace.Policies[i]
+			if len(kinds) > 0 && !slices.Contains(kinds, p.Kind) {
+				continue
+			}
 			for j := range p.Statements {
 				if !yield(&p.Statements[j]) {
 					return
@@ -117,6 +163,15 @@ func statements(d *policy.Decision) func(yield func(*policy.StatementTrace) bool
 			}
 		}
 	}
+}
+
+// lacking has the kinds of policies whose statements could have made up for what a
+// cause says is missing; causes that are not in it have all kinds.
+var lacking = map[policy.Cause][]string{
+	policy.CauseNoKeyAllow:      {"key"},
+	policy.CauseNoIdentityAllow: {"key", "identity"},
+	policy.CauseNoBoundaryAllow: {"boundary"},
+	policy.CauseNoSessionAllow:  {"session"},
 }
 
 // relevant tells whether a statement is about this request: it applied with an

@@ -5,6 +5,7 @@ package explain
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,7 @@ func decide(t *testing.T, text, action string, c policy.Context) *policy.Decisio
 	t.Helper()
 	in := policy.Input{Request: policy.Request{
 		Principal: session, Action: "kms:" + action, Resource: keyARN, ResourceAccount: account, Context: c,
+		TakesRecipient: slices.Contains([]string{"Decrypt", "GenerateDataKey", "GenerateRandom"}, action),
 	}}
 	if text == "" {
 		in.NoKey, in.Request.Resource = true, "*"
@@ -90,7 +92,7 @@ func TestParagraph(t *testing.T) {
 		{"PCR1 only", image(pcr0, digest("11111111", "11"), pcr2),
 			`DENIED, as statement "EnclaveMayDecrypt" does not apply: kms:RecipientAttestation:PCR1 wanted 0343b056…aa, got 11111111…11. ` +
 				`PCR1 differs, PCR2 is the same: kernel, command line or init changed, the application did not. To do: add this image's PCRs to the key policy if it is yours, or run the image that the policy names.`},
-		{"allowed", image(pcr0, pcr1, pcr2), `ALLOWED by statement "EnclaveMayDecrypt".`},
+		{"allowed", image(pcr0, pcr1, pcr2), `ALLOWED by statement "EnclaveMayDecrypt". The document's PCR0, PCR1 and PCR2 had to match for it.`},
 	} {
 		if got := Of(decide(t, guarded, "Decrypt", test.c)).Paragraph(); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
@@ -206,6 +208,8 @@ func TestOddDecisions(t *testing.T) {
 		{}, {Cause: "later"}, {Cause: policy.CauseInvalid}, {Cause: policy.CauseCrossAccount},
 		{Cause: policy.CauseKeyDeny, By: []policy.StatementRef{{Kind: "key", Index: 7}}},
 		{Allowed: true, Cause: policy.CauseKeyPolicy}, {Allowed: true, Cause: policy.CauseIdentity},
+		{Cause: policy.CauseNoBoundaryAllow}, {Cause: policy.CauseNoSessionAllow}, {Cause: policy.CauseBoundaryDeny}, {Cause: policy.CauseSessionDeny},
+		{Allowed: true, Cause: policy.CauseGrant, Grant: "g"}, {Allowed: true, Cause: policy.CauseGrant}, {Cause: policy.CauseNoIdentityAllow},
 		{Cause: policy.CauseIdentityDeny}, {Allowed: true, Cause: policy.CauseBoth}, {Allowed: true, Cause: policy.CauseDelegated},
 	} {
 		e := Of(&d)

@@ -11,13 +11,6 @@ import (
 	"github.com/cretula/cretula/policy"
 )
 
-// attestable has the actions that take a Recipient, in lower case. Source:
-// Service Authorization Reference, "Condition keys for AWS Key Management
-// Service".
-var attestable = []string{
-	"kms:decrypt", "kms:derivesharedsecret", "kms:generatedatakey", "kms:generatedatakeypair", "kms:generaterandom",
-}
-
 const attestationPrefix = "kms:recipientattestation"
 
 // A register is what the conditions say about one attestation condition key.
@@ -59,7 +52,8 @@ func registerName(key string) (name string, attestation bool) {
 // An evidence is what the conditions of the relevant statements hold.
 type evidence struct {
 	registers  []*register
-	unknown    []string // attestation keys that do not exist
+	unknown    []string                // attestation keys that do not exist
+	clock      []policy.ConditionTrace // an Allow's conditions on the time that do not hold
 	other      []policy.ConditionTrace
 	conditions []policy.ConditionTrace
 }
@@ -73,16 +67,26 @@ func (e *evidence) find(name string) *register {
 	return nil
 }
 
+// document tells whether the request had any of the attestation keys.
+func (e *evidence) document() bool {
+	return slices.ContainsFunc(e.registers, func(r *register) bool { return r.present })
+}
+
 func gather(d *policy.Decision) *evidence {
 	e := &evidence{}
-	for s := range statements(d) {
+	for s := range statements(d, lacking[d.Cause]...) {
 		if !relevant(d, s) {
 			continue
 		}
 		for _, c := range s.Conditions {
 			e.conditions = append(e.conditions, c)
 			e.add(c)
-			if _, attestation := registerName(c.Key); !attestation && c.Matched == (s.Effect == policy.Deny) {
+			_, attestation := registerName(c.Key)
+			switch {
+			case attestation || c.Matched != (s.Effect == policy.Deny):
+			case s.Effect == policy.Allow && isClock(c):
+				e.clock = append(e.clock, c)
+			default:
 				e.other = append(e.other, c)
 			}
 		}
@@ -120,8 +124,8 @@ func findings(d *policy.Decision) []Finding {
 	e := gather(d)
 	var all []Finding
 	for _, look := range []func(*policy.Decision, *evidence) (Finding, bool){
-		invalid, crossAccount, random, unknownKey, neverAttested, debug, noRecipient, otherKind, form, otherBuild,
-		unlocked, ambiguous, otherCondition, delegation, inert, unnamed,
+		invalid, crossAccount, random, notPrincipal, boundaryLimit, sessionLimit, unknownKey, neverAttested, debug, noRecipient,
+		otherKind, form, otherBuild, unlocked, ambiguous, clock, otherCondition, nearGrant, delegation, notDelegated, inert, unnamed,
 	} {
 		f, ok := look(d, e)
 		if !ok {
@@ -169,7 +173,7 @@ func neverAttested(d *policy.Decision, e *evidence) (Finding, bool) {
 	return Finding{
 		"action-never-attested", fmt.Sprintf("%s takes no attestation document, so a condition on one never holds for it.", d.Trace.Action),
 		"move the action to a statement without attestation conditions, or do without it.",
-	}, len(e.registers) > 0 && !slices.Contains(attestable, strings.ToLower(d.Trace.Action))
+	}, len(e.registers) > 0 && !d.Trace.TakesRecipient && !e.document()
 }
 
 func debug(_ *policy.Decision, e *evidence) (Finding, bool) {
@@ -193,11 +197,10 @@ func debug(_ *policy.Decision, e *evidence) (Finding, bool) {
 }
 
 func noRecipient(_ *policy.Decision, e *evidence) (Finding, bool) {
-	absent := !slices.ContainsFunc(e.registers, func(r *register) bool { return r.present })
 	return Finding{
 		"no-recipient", "The request carried no attestation document.",
 		"send Recipient with a fresh document: call from inside the enclave, through a client that attaches one.",
-	}, absent && len(e.registers) > 0 && !tpm(e)
+	}, !e.document() && len(e.registers) > 0 && !tpm(e)
 }
 
 // tpm tells whether only NitroTPM keys were looked at, whose absence can also
@@ -285,7 +288,7 @@ func otherBuild(_ *policy.Decision, e *evidence) (Finding, bool) {
 
 // unlocked finds registers above 15, which a document has only if locked.
 func unlocked(_ *policy.Decision, e *evidence) (Finding, bool) {
-	image := slices.ContainsFunc(e.registers, func(r *register) bool { return r.present })
+	image := e.document()
 	for _, r := range e.registers {
 		if n, err := strconv.Atoi(strings.TrimPrefix(r.name, "PCR")); err == nil && n >= 16 && !r.present && image {
 			return Finding{
@@ -301,7 +304,7 @@ func ambiguous(_ *policy.Decision, e *evidence) (Finding, bool) {
 	for _, c := range e.conditions {
 		if c.Ambiguous {
 			return Finding{
-				"several-values", fmt.Sprintf("The request has several values for %s, and %s compares one.", Short(c.Key), c.Operator),
+				"several-values", fmt.Sprintf("A request can have several values for %s, and %s compares one.", Short(c.Key), c.Operator),
 				"use ForAllValues: or ForAnyValue: in the policy, or do not send keys that differ in case only.",
 			}, true
 		}
@@ -320,13 +323,6 @@ func otherCondition(_ *policy.Decision, e *evidence) (Finding, bool) {
 	}, true
 }
 
-func delegation(d *policy.Decision, _ *evidence) (Finding, bool) {
-	return Finding{
-		"delegated-only", "The key policy names the account and not the caller, which leaves the decision to identity policies.",
-		fmt.Sprintf("allow %s on this key in an identity policy of the caller, or name the caller in the key policy.", d.Trace.Action),
-	}, d.Cause == policy.CauseNoIdentityAllow && delegated(d)
-}
-
 func inert(d *policy.Decision, _ *evidence) (Finding, bool) {
 	for s := range statements(d) {
 		if s.Inert && s.Effect == policy.Allow && !d.Allowed {
@@ -341,10 +337,10 @@ func inert(d *policy.Decision, _ *evidence) (Finding, bool) {
 
 // unnamed says which of principal and action no statement has.
 func unnamed(d *policy.Decision, e *evidence) (Finding, bool) {
-	if len(e.conditions) > 0 || d.Cause != policy.CauseNoKeyAllow && (d.Cause != policy.CauseNoIdentityAllow || delegated(d)) {
+	if len(e.conditions) > 0 || nearestGrant(d) != nil || identityAllows(d) || d.Cause != policy.CauseNoKeyAllow && (d.Cause != policy.CauseNoIdentityAllow || delegated(d)) {
 		return Finding{}, false
 	}
-	if strings.EqualFold(d.Trace.Action, "kms:GenerateRandom") {
+	if strings.EqualFold(d.Trace.Action, "kms:GenerateRandom") || grantsAccount(d) {
 		return Finding{}, false
 	}
 	caller := false

@@ -42,6 +42,7 @@ func (e Explanation) Text(a About) string {
 			}
 		}
 	}
+	writeGrants(&shown, d)
 	if shown.Len() > 0 {
 		b.WriteString(":\n" + shown.String())
 	} else {
@@ -53,11 +54,18 @@ func (e Explanation) Text(a About) string {
 	if d.Trace.Truncated {
 		b.WriteString("  the record of this decision was too long and is cut; the decision took account of everything\n")
 	}
-	for i, f := range e.Findings {
-		if i == 0 {
-			b.WriteByte('\n')
-		}
-		fmt.Fprintf(&b, "likely: %s\nto do:  %s\n", f.Likely, f.ToDo)
+	if e.Attestation != "" || len(e.Findings) > 0 {
+		b.WriteByte('\n')
+	}
+	if e.Attestation != "" {
+		fmt.Fprintf(&b, "attestation: %s\n", e.Attestation)
+	}
+	label := "likely: "
+	if d.Allowed {
+		label = "beware: "
+	}
+	for _, f := range e.Findings {
+		fmt.Fprintf(&b, "%s%s\nto do:  %s\n", label, f.Likely, f.ToDo)
 	}
 	return b.String()
 }
@@ -98,6 +106,10 @@ func caller(p *policy.Principal) string {
 	return Short(p.ARN)
 }
 
+var kindNames = map[string]string{
+	"identity": "identity policy", "boundary": "permissions boundary", "session": "session policy",
+}
+
 func writeStatement(b *strings.Builder, p *policy.PolicyTrace, s *policy.StatementTrace) {
 	how := "does not apply"
 	if s.Applied {
@@ -107,8 +119,8 @@ func writeStatement(b *strings.Builder, p *policy.PolicyTrace, s *policy.Stateme
 		}
 	}
 	where := ""
-	if p.Kind != policy.KindKey.String() {
-		where = fmt.Sprintf(" of identity policy %q", p.Name)
+	if name, ok := kindNames[p.Kind]; ok {
+		where = fmt.Sprintf(" of %s %q", name, p.Name)
 	}
 	fmt.Fprintf(b, "  %s%s (%s) %s\n", statementName(s.Sid, s.Index), where, s.Effect, how)
 	w := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
@@ -197,6 +209,9 @@ func neededText(c policy.ConditionTrace, effect policy.Effect) string {
 // closing adds the likely cause and what to do about it. What the paragraph has
 // said of a condition that no finding explains is not said twice.
 func (e Explanation) closing(text, said string) string {
+	if e.Attestation != "" {
+		text += " " + e.Attestation
+	}
 	for _, f := range e.Findings {
 		if f.ID == "condition" && said != "" {
 			continue
@@ -226,7 +241,7 @@ func (e Explanation) deciding() *policy.StatementTrace {
 		}
 		return nil
 	}
-	for s := range statements(d) {
+	for s := range statements(d, lacking[d.Cause]...) {
 		if !d.Allowed && !s.Applied && relevant(d, s) {
 			return s
 		}
