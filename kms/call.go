@@ -24,8 +24,12 @@ type call struct {
 	// in is the input shape, common what it has in common with others.
 	in     any
 	common kmsapi.Common
+	// body is the JSON text that in was read from.
+	body []byte
 	// recipient is the verified Recipient, nil if the request has none.
 	recipient *recipient
+	// attested is the key whose tag asked for the recipient; else nil.
+	attested *key
 	// alias is the alias by which the request named its key, or "".
 	alias string
 	// used are the keys whose use was allowed.
@@ -41,13 +45,13 @@ var errChanged = errors.New("kms: what was decided by has changed meanwhile")
 
 // run is what every operation goes through. Its result is returned only when the
 // audit event is durable. The error is always a [*kmsapi.Error].
-func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, in any) (any, error) {
+func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, in any, body []byte) (any, error) {
 	c, err := s.begin(ctx, caller, op)
 	if err != nil {
 		return nil, err
 	}
 	defer c.recordPanic()
-	c.in, c.common = in, kmsapi.CommonOf(in)
+	c.in, c.common, c.body = in, kmsapi.CommonOf(in), body
 	c.event.RequestParameters = kmsapi.Parameters(in)
 	var out any
 	if err = c.validate(); err == nil {
@@ -68,6 +72,9 @@ func (c *call) operate() (out any, err error) {
 			return out, err
 		}
 		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias, c.used = nil, nil, nil, "", nil
+		if c.op.Extension { // whose document is judged by the key
+			c.recipient, c.attested = nil, nil
+		}
 	}
 }
 

@@ -12,6 +12,9 @@ func done[O any](c *call, out *O, err error) (*O, error) {
 	if err == nil {
 		err = c.dryRun()
 	}
+	if err == nil {
+		err = c.spend()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (c *call) request(k *key) (policy.Input, error) {
 	p := &c.caller.Principal
 	in := policy.Input{Request: policy.Request{
 		Principal: policyPrincipal(p), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
-		Context: c.conditions(k), EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient(),
+		Context: c.conditions(k), EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
 	}}
 	if err := c.identityPolicies(&in); err != nil {
 		return policy.Input{}, err

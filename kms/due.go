@@ -100,7 +100,7 @@ func (s *Server) DoDue(ctx context.Context) error {
 		}
 		err = errors.Join(err, workErr)
 	}
-	return err
+	return errors.Join(err, s.clearUsed(ctx))
 }
 
 // deleteDueKey deletes a key whose waiting time is over, with all of its rows.

@@ -95,7 +95,7 @@ func (c *call) admit(keyID string) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.verifyRecipient(); err != nil {
+	if err := c.verifyRecipient(k); err != nil {
 		return nil, err
 	}
 	if err := c.decide(k); err != nil {

@@ -32,6 +32,9 @@ func (c *call) putKeyPolicy(k *key, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKe
 		if err := unchanged(tx, k); err != nil {
 			return err
 		}
+		if err := c.useDocument(tx); err != nil {
+			return err
+		}
 		_, err := tx.Put(tablePolicy, k.rowID(), []byte(*in.Policy))
 		return err
 	})

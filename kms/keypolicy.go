@@ -60,7 +60,7 @@ func (c *call) checkPolicy(k *key, text string, bypass bool) error {
 	changed.policy = text
 	later := *c
 	later.op, later.in = kmsapi.Lookup("PutKeyPolicy"), &kmsapi.PutKeyPolicyInput{BypassPolicyLockoutSafetyCheck: &bypass}
-	later.common, later.alias, later.recipient = kmsapi.Common{}, "", nil
+	later.common, later.alias = kmsapi.Common{}, ""
 	in, err := later.request(&changed)
 	if err != nil {
 		return err

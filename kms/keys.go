@@ -26,9 +26,10 @@ const (
 	tablePolicy    = "key-policy"
 	tableMaterial  = "key-material"
 	tableAlias     = "alias"
-	tableDue       = "due"       // see dueID
-	tableUse       = "key-use"   // the last use of a key
-	tablePrincipal = "principal" // id: the access key id
+	tableDue       = "due"           // see dueID
+	tableUsed      = "document-used" // see usedID
+	tableUse       = "key-use"       // the last use of a key
+	tablePrincipal = "principal"     // id: the access key id
 )
 
 // keyTables are those in which a key has any number of rows, whose ids begin with
@@ -52,6 +53,8 @@ type keyRecord struct {
 	Tags []keyTag `json:"tags,omitempty"`
 	// Aliases are the names of the aliases of the key, "alias/…", in order.
 	Aliases []string `json:"aliases,omitempty"`
+	// Attested says that the key has, or had, the tag [AttestedTag].
+	Attested bool `json:"attested,omitempty"`
 	// Deletion is set while the key is pending deletion.
 	Deletion *deletion `json:"deletion,omitempty"`
 }
@@ -264,6 +267,7 @@ func (s *Server) putMaterial(tx *ledger.Tx, k *keyRecord, m materialVersion) err
 
 // putRecord writes the record of a key.
 func putRecord(tx *ledger.Tx, k *keyRecord) error {
+	k.Attested = k.Attested || k.tagged()
 	content, err := json.Marshal(k)
 	if err != nil {
 		return err

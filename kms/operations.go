@@ -76,7 +76,7 @@ func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.verifyRecipient(); err != nil {
+	if err := c.verifyRecipient(nil); err != nil {
 		return nil, err
 	}
 	if err := c.decide(k); err != nil {
@@ -113,7 +113,7 @@ func (c *call) generateRandom(in *kmsapi.GenerateRandomInput) (*kmsapi.GenerateR
 	case in.CustomKeyStoreId != nil:
 		return nil, noCustomKeyStore(*in.CustomKeyStoreId)
 	}
-	if err := c.verifyRecipient(); err != nil {
+	if err := c.verifyRecipient(nil); err != nil {
 		return nil, err
 	}
 	if err := c.decide(nil); err != nil {

@@ -23,11 +23,17 @@ type recipient struct {
 // document must be genuine, recent and carry an RSA key; which image it is from
 // is for policies to judge. Every fault is a ValidationException, before any
 // policy is looked at: AWS models no other exception that would fit.
-func (c *call) verifyRecipient() error {
-	if c.recipient != nil || c.common.Recipient == nil || !c.op.TakesRecipient() {
+// k is the key of the request, nil if there is none.
+func (c *call) verifyRecipient(k *key) error {
+	in := c.common.Recipient
+	switch {
+	case c.recipient != nil:
+		return nil // verified before the request was decided anew
+	case c.extended(k):
+		return c.verifyExtension(k)
+	case in == nil || !c.op.TakesRecipient():
 		return nil
 	}
-	in := c.common.Recipient
 	switch {
 	case in.KeyEncryptionAlgorithm == nil:
 		return c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no KeyEncryptionAlgorithm"))
@@ -36,23 +42,32 @@ func (c *call) verifyRecipient() error {
 	case in.AttestationDocument == nil:
 		return c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no AttestationDocument"))
 	}
-	document, err := c.server.verifier.Verify(in.AttestationDocument, attestation.Expectation{
-		AllowAnyImage: true,
-		AllowAnyKind:  true,
-		AllowDebug:    true, // judged after the policies: see refuseDebug
-		Time:          c.now,
-	})
+	document, err := c.verifyDocument(in.AttestationDocument)
 	if err != nil {
-		return c.reject(err)
+		return err
 	}
-	c.event.Additional = describeRecipient(document)
-	c.event.Emulated = c.event.Emulated || document.Emulated
 	key, err := recipientKey(document.PublicKey)
 	if err != nil {
 		return c.reject(err)
 	}
 	c.recipient = &recipient{document, key}
 	return nil
+}
+
+// verifyDocument returns what a document says once it is proven.
+func (c *call) verifyDocument(data []byte) (*attestation.Document, error) {
+	document, err := c.server.verifier.Verify(data, attestation.Expectation{
+		AllowAnyImage: true,
+		AllowAnyKind:  true,
+		AllowDebug:    true, // judged after the policies: see refuseDebug
+		Time:          c.now,
+	})
+	if err != nil {
+		return nil, c.reject(err)
+	}
+	c.event.Additional = describeRecipient(document)
+	c.event.Emulated = c.event.Emulated || document.Emulated
+	return document, nil
 }
 
 // reject records why a document was refused and returns what the client sees.

@@ -124,7 +124,11 @@ func Do[O, I any](ctx context.Context, s *Server, caller *Caller, in *I) (*O, er
 	if op == nil || op.Output != reflect.TypeFor[O]() {
 		return nil, kmsapi.Internal(fmt.Errorf("kms: no operation takes %T", in))
 	}
-	out, err := s.run(ctx, caller, op, in)
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, kmsapi.Internal(err)
+	}
+	out, err := s.run(ctx, caller, op, in, body)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +155,7 @@ func (s *Server) callOperation(ctx context.Context, caller *Caller, op *kmsapi.O
 		}
 		return nil, c.finish(err)
 	}
-	out, err := s.run(ctx, caller, op, in)
+	out, err := s.run(ctx, caller, op, in, body)
 	if err != nil || op.NoOutput() {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ func checkTags(existing []keyTag, put []kmsapi.Tag) ([]keyTag, error) {
 			return nil, kmsapi.Errorf(kmsapi.TagRefused, "Duplicate tag keys")
 		case strings.HasPrefix(strings.ToLower(name), "aws:"):
 			return nil, kmsapi.Errorf(kmsapi.TagRefused, "Tags beginning with aws: are reserved")
+		case strings.EqualFold(name, AttestedTag) && (name != AttestedTag || *t.TagValue != AttestedValue):
+			return nil, kmsapi.Errorf(kmsapi.TagRefused, "The tag %s can have the value %s only", AttestedTag, AttestedValue)
 		}
 		seen[name] = true
 		tags = slices.DeleteFunc(tags, func(old keyTag) bool { return old.Key == name })
