@@ -9,6 +9,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"sync/atomic"
+	"time"
 
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
@@ -242,4 +243,21 @@ func (h *sideHashes) add(b *buffer) {
 	if b.section == Ramdisk && b.ramdisk > 1 {
 		h.pcr2.Write(b.data)
 	}
+}
+
+// MeasureAt is [Image.Measure] for an image that is to be started at a time: it
+// also refuses a signature that [Signature.Verify] refuses. Without that, PCR8
+// could be that of a certificate whose key never signed this image.
+func (im *Image) MeasureAt(ctx context.Context, at time.Time) (pcr.Measurements, error) {
+	m, err := im.Measure(ctx)
+	if err != nil {
+		return pcr.Measurements{}, err
+	}
+	if s := im.Signature(); s != nil {
+		pcr0, _ := m.Get(0)
+		if err := s.Verify(pcr0, at); err != nil {
+			return pcr.Measurements{}, err
+		}
+	}
+	return m, nil
 }

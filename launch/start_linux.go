@@ -77,7 +77,7 @@ func start(ctx context.Context, c *Config, dir string) (*Enclave, error) {
 		return nil, err
 	}
 	e := &Enclave{dir: dir, done: make(chan struct{})}
-	if e.measurements, err = measure(ctx, im, c.Now()); err != nil {
+	if e.measurements, err = im.MeasureAt(ctx, c.Now()); err != nil {
 		return nil, err
 	}
 	module, err := newModule(c, e.measurements)
@@ -121,20 +121,6 @@ func privateCopy(file *os.File, dir string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	return out, size, nil
-}
-
-func measure(ctx context.Context, im *eif.Image, now time.Time) (pcr.Measurements, error) {
-	m, err := im.Measure(ctx)
-	if err != nil {
-		return pcr.Measurements{}, err
-	}
-	if s := im.Signature(); s != nil {
-		pcr0, _ := m.Get(0)
-		if err := s.Verify(pcr0, now); err != nil {
-			return pcr.Measurements{}, err
-		}
-	}
-	return m, nil
 }
 
 // newModule makes the NSM of an enclave with these measurements.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
@@ -74,8 +75,8 @@ func BuildImage(ctx context.Context, path string, program eifbuild.Content, args
 	return measurements, nil
 }
 
-// MeasureImage reads and measures an image file.
-func MeasureImage(ctx context.Context, path string) (pcr.Measurements, error) {
+// MeasureImage reads and measures an image file that is to be started at a time.
+func MeasureImage(ctx context.Context, path string, at time.Time) (pcr.Measurements, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return pcr.Measurements{}, err
@@ -89,5 +90,5 @@ func MeasureImage(ctx context.Context, path string) (pcr.Measurements, error) {
 	if err != nil {
 		return pcr.Measurements{}, err
 	}
-	return image.Measure(ctx)
+	return image.MeasureAt(ctx, at)
 }

@@ -112,6 +112,9 @@ func Start(ctx context.Context, c Config) (*Stack, error) {
 	if runtime.GOOS != "linux" {
 		return nil, reason.New(reason.Unsupported, "stack.system", "the emulated stack needs Linux, this is %s", runtime.GOOS)
 	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -178,7 +181,7 @@ func (s *Stack) measure(ctx context.Context) (err error) {
 		s.ImagePath = s.path(ImageFile)
 		s.Measurements, err = BuildImage(ctx, s.ImagePath, s.config.Program, s.config.Args...)
 	} else {
-		s.Measurements, err = MeasureImage(ctx, s.ImagePath)
+		s.Measurements, err = MeasureImage(ctx, s.ImagePath, s.config.Now())
 	}
 	if err != nil {
 		return err
@@ -242,6 +245,10 @@ func (s *Stack) serveKMS(ctx context.Context) error {
 	}
 	s.Endpoint = "http://" + listener.Addr().String()
 	s.serve(func() error { return kmsserver.Serve(ctx, listener, handler, s.config.Logger) })
+	s.serve(func() error {
+		s.KMS.Run(ctx, func(err error) { s.config.Logger.Error("what is due could not be done", "cause", err.Error()) })
+		return nil
+	})
 	return nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/cretula/cretula/eif/eifbuild"
 	"github.com/cretula/cretula/enclave"
 	"github.com/cretula/cretula/internal/need"
+	"github.com/cretula/cretula/internal/stack"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/launch"
 	"github.com/cretula/cretula/pcr"
@@ -249,6 +250,10 @@ func TestStartedImageSignature(t *testing.T) {
 	want, err := pcr.CertificatePEM(signer.certificate)
 	if got, ok := m.Get(8); err != nil || !ok || got != want {
 		t.Fatalf("PCR8 %v, %v", got, err)
+	}
+	_, err = stack.MeasureImage(t.Context(), imageFile(t, stolen).Name(), time.Now())
+	if refusal, ok := err.(*reason.Error); !ok || refusal.Rule() != "eif.signature.register" {
+		t.Errorf("measured: %v", err)
 	}
 	_, err = launch.Start(t.Context(), launch.Config{Image: imageFile(t, stolen), Authority: authority(), RoleARN: sampleRole, InstanceID: sampleInstance})
 	if refusal, ok := err.(*reason.Error); !ok || refusal.Reason() != reason.Mismatch || refusal.Rule() != "eif.signature.register" {
