@@ -5,6 +5,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -340,5 +341,42 @@ func TestCrossAccount(t *testing.T) {
 		if got := CrossAccount(action); got != want {
 			t.Errorf("%s: %v", action, got)
 		}
+	}
+}
+
+// Limits only take, grants only give, and neither gets past a Deny.
+func TestLimitsTakeAndGrantsGive(t *testing.T) {
+	const pairs = 1000
+	m := &simMaker{Rand: rand.New(rand.NewPCG(1, 2))}
+	took, gave := 0, 0
+	for range pairs {
+		p := m.pair()
+		in, err := p.input()
+		if err != nil {
+			t.Fatal(err)
+		}
+		limited := Evaluate(in)
+		in.Boundary, in.Session = nil, nil
+		free := Evaluate(in)
+		if limited.Allowed && !free.Allowed && p.Caller.Type != CallerFederated {
+			t.Errorf("limits allow %s", p.json(t))
+		}
+		if free.Allowed && !limited.Allowed {
+			took++
+		}
+		for _, grantee := range []string{p.Caller.ARN, p.Caller.RoleARN, p.Caller.UserARN, "arn:aws:iam::" + p.Caller.AccountID + ":root"} {
+			in.Grants = append(in.Grants, Grant{ID: grantee, Grantee: grantee, Operations: []string{strings.TrimPrefix(p.Action, "kms:")}})
+		}
+		granted := Evaluate(in)
+		denied := strings.HasSuffix(string(free.Cause), "deny")
+		if free.Allowed && !granted.Allowed || denied && granted.Allowed || p.NoKey && granted.Allowed != free.Allowed {
+			t.Errorf("%s with grants: %s", free.Cause, p.json(t))
+		}
+		if granted.Cause == CauseGrant {
+			gave++
+		}
+	}
+	if took < 10 || gave < 10 {
+		t.Errorf("limits took %d, grants gave %d times", took, gave)
 	}
 }

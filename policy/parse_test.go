@@ -315,14 +315,27 @@ func FuzzParsePolicy(f *testing.F) {
 		} else {
 			in.NoKey, in.Identity = true, []Named{{Name: "x", Policy: p}}
 		}
-		d := Evaluate(in)
-		if d.Cause == "" || d.Allowed != (d.Tail() == "") {
-			t.Fatalf("decision %+v", d)
+		checkDecision(t, Evaluate(in))
+		in.Grants = []Grant{{ID: "g", Grantee: principal.RoleARN, Operations: []string{"Decrypt"}, SourceArn: p.ID}}
+		if !key {
+			in.Boundary, in.Session = &in.Identity[0], in.Identity
 		}
-		if data, err := json.Marshal(d); err != nil || len(data) > 6*traceBudget {
-			t.Fatalf("trace of %d bytes, %v", len(data), err)
+		d := checkDecision(t, Evaluate(in))
+		if len(d.Trace.Grants) != 0 && !key {
+			t.Fatal("a grant without a key")
 		}
 	})
+}
+
+func checkDecision(t *testing.T, d Decision) Decision {
+	t.Helper()
+	if d.Cause == "" || d.Allowed != (d.Tail() == "") {
+		t.Fatalf("decision %+v", d)
+	}
+	if data, err := json.Marshal(d); err != nil || len(data) > 6*traceBudget {
+		t.Fatalf("trace of %d bytes, %v", len(data), err)
+	}
+	return d
 }
 
 // Whatever our reader takes, encoding/json takes too and reads as the same.

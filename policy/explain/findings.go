@@ -125,7 +125,7 @@ func findings(d *policy.Decision) []Finding {
 	var all []Finding
 	for _, look := range []func(*policy.Decision, *evidence) (Finding, bool){
 		invalid, crossAccount, random, notPrincipal, boundaryLimit, sessionLimit, unknownKey, neverAttested, debug, noRecipient,
-		otherKind, form, otherBuild, unlocked, ambiguous, clock, otherCondition, nearGrant, delegation, notDelegated, inert, unnamed,
+		otherKind, form, otherBuild, unlocked, ambiguous, clock, otherCondition, nearGrant, delegation, inert, unnamed, notDelegated,
 	} {
 		f, ok := look(d, e)
 		if !ok {
@@ -337,18 +337,21 @@ func inert(d *policy.Decision, _ *evidence) (Finding, bool) {
 
 // unnamed says which of principal and action no statement has.
 func unnamed(d *policy.Decision, e *evidence) (Finding, bool) {
-	if len(e.conditions) > 0 || nearestGrant(d) != nil || identityAllows(d) || d.Cause != policy.CauseNoKeyAllow && (d.Cause != policy.CauseNoIdentityAllow || delegated(d)) {
+	if len(e.conditions) > 0 || nearestGrant(d) != nil || d.Cause != policy.CauseNoKeyAllow && (d.Cause != policy.CauseNoIdentityAllow || delegated(d)) {
 		return Finding{}, false
 	}
 	if strings.EqualFold(d.Trace.Action, "kms:GenerateRandom") || grantsAccount(d) {
 		return Finding{}, false
 	}
 	caller := false
-	for s := range statements(d) {
+	for s := range statements(d, "key") {
 		caller = caller || s.Effect == policy.Allow && !slices.Contains(s.Failed, policy.ElementPrincipal)
 	}
 	what := fmt.Sprintf("No statement that allows anything names %s.", d.Trace.Principal.ARN)
-	if caller {
+	switch {
+	case d.Cause == policy.CauseNoIdentityAllow:
+		what = fmt.Sprintf("No identity policy of the caller allows %s on this resource.", d.Trace.Action)
+	case caller:
 		what = fmt.Sprintf("Statements name the caller, none of them with %s on this resource.", d.Trace.Action)
 	}
 	return Finding{"not-named", what, fmt.Sprintf("add %s for this caller to a statement, if it is meant to have it.", d.Trace.Action)}, true

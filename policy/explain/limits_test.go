@@ -98,7 +98,7 @@ func TestLimitsAndGrants(t *testing.T) {
 		{"grant to another", scene{key: toOther, grants: []policy.Grant{grant(role+"2", "Decrypt")}}, "not-named", "no statement of the key policy allows it, and no grant", ""},
 		{"grant to the account", scene{key: toOther, grants: []policy.Grant{grant("arn:aws:iam::000000000000:root", "Decrypt")}}, "delegated-only", "a grant leaves it to the account, and no identity policy allows it", `applies to the account`},
 
-		{"no delegation", scene{key: toOther, identity: everything}, "not-delegated", "no statement of the key policy allows it", ""},
+		{"no delegation", scene{key: toOther, identity: everything}, "not-named,not-delegated", "no statement of the key policy allows it", ""},
 		{"expired delegation", scene{key: until("DateLessThan", "2026-11-01T00:00:00Z"), identity: everything, context: now}, "expired,not-delegated", "no statement of the key policy allows it", `wanted 2026-11-01T00:00:00Z   got 2026-11-20T18:00:00Z`},
 		{"delegation to come", scene{key: until("DateGreaterThan", "2026-12-01T00:00:00Z"), identity: everything, context: now}, "not-the-time,not-delegated", "no statement of the key policy allows it", ""},
 		{"root delegation and another image", scene{key: `{"Statement":[` + inner(toAccount) + `,` + inner(one("Allow", "Decrypt", `{"StringEquals":{"kms:RecipientAttestation:PCR0":"`+pcr0+`"}}`)) + `]}`, context: image(pcr1)},
