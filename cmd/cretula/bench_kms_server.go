@@ -79,6 +79,7 @@ func newBenchServerCommand(env *cli.Env) *cobra.Command {
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			relaxCollector() // as 'cretula up' does
 			orders := json.NewDecoder(env.Stdin)
 			var job benchJob
 			if err := orders.Decode(&job); err != nil {

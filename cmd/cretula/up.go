@@ -76,6 +76,7 @@ func checkUp(config stack.Config) error {
 }
 
 func runUp(ctx context.Context, env *cli.Env, config stack.Config) error {
+	relaxCollector()
 	config.Logger = slog.New(slog.NewTextHandler(env.Stderr, nil))
 	config.Now = env.Now
 	if config.Image == "" {
