@@ -34,6 +34,17 @@ func (c *cachedRow) weight() int {
 	return rowWeight + 2*(len(c.row.Content)+len(c.row.ID)+len(c.row.Table))
 }
 
+// is reports whether the roster's entry is that of the row.
+func (c *cachedRow) is(want entry) bool {
+	return want.version == c.row.Version && bytes.Equal(want.mac, c.row.MAC)
+}
+
+// holds reports whether the store's row is, byte for byte, the one that was
+// verified.
+func (c *cachedRow) holds(row keystore.Row) bool {
+	return row.Version == c.row.Version && bytes.Equal(row.MAC, c.row.MAC) && bytes.Equal(row.Content, c.row.Content)
+}
+
 // A rowCache keeps rows that are read again and again. It has two generations: a
 // row that is used comes into the young one; when that is full it becomes the old
 // one, and what was in the old one is forgotten.
@@ -90,7 +101,7 @@ func (t *Tx) verified(table, id string) (*cachedRow, error) {
 			return nil, rosterError(table, id, err)
 		}
 		want, listed := s.get(table, id)
-		if listed && want.version == c.row.Version && bytes.Equal(want.mac, c.row.MAC) {
+		if listed && c.is(want) {
 			if same, err := t.raw.Holds(c.row); same || err != nil {
 				return c, err
 			}
@@ -123,17 +134,26 @@ func GetCached[T any](t *Tx, table, id string, decode func(content []byte) (T, e
 	if err != nil {
 		return value, 0, err
 	}
+	if value, err = valueOf(c, decode); err != nil {
+		return value, 0, err
+	}
+	return value, c.row.Version, nil
+}
+
+// valueOf returns what decode makes, or has made, of the row's content; zero with
+// an error.
+func valueOf[T any](c *cachedRow, decode func(content []byte) (T, error)) (T, error) {
 	if kept := c.value.Load(); kept != nil {
 		if value, ok := (*kept).(T); ok {
-			return value, c.row.Version, nil
+			return value, nil
 		}
 	}
-	value, err = decode(c.row.Content)
+	value, err := decode(c.row.Content)
 	if err != nil {
 		var none T
-		return none, 0, err
+		return none, err
 	}
 	kept := any(value)
 	c.value.Store(&kept)
-	return value, c.row.Version, nil
+	return value, nil
 }

@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,6 +32,34 @@ type Row struct {
 // The first Scan of a table reads the whole roster; those that follow cost what
 // they find, whatever else the store has.
 func (t *Tx) Scan(table, prefix string, yield func(Row) bool) error {
+	return t.scan(table, prefix, false, func(row keystore.Row, _ *cachedRow, err error) bool {
+		if err != nil {
+			return yield(Row{ID: row.ID, Err: err})
+		}
+		return yield(Row{ID: row.ID, Content: row.Content, Version: row.Version})
+	})
+}
+
+// ScanCached is [Tx.Scan] with what [GetCached] does for each of the rows. err is
+// that of decode, or says that the row cannot be believed; value and version are
+// zero then. It is for prefixes that are read often and have few rows.
+func ScanCached[T any](t *Tx, table, prefix string, decode func(content []byte) (T, error),
+	yield func(id string, value T, version uint64, err error) bool) error {
+	return t.scan(table, prefix, true, func(row keystore.Row, c *cachedRow, err error) bool {
+		var value T
+		if err == nil {
+			value, err = valueOf(c, decode)
+		}
+		if err != nil {
+			return yield(row.ID, value, 0, err)
+		}
+		return yield(row.ID, value, row.Version, nil)
+	})
+}
+
+// scan gives each row of the store's with its entry in the cache, or with an error.
+// keep lets rows come into the cache.
+func (t *Tx) scan(table, prefix string, keep bool, give func(keystore.Row, *cachedRow, error) bool) error {
 	if err := checkName(table, "x"); err != nil {
 		return err
 	}
@@ -39,9 +68,9 @@ func (t *Tx) Scan(table, prefix string, yield func(Row) bool) error {
 	if err != nil {
 		return err
 	}
-	s := scan{tx: t, table: table, expected: x.seek(prefix), bad: bad, yield: yield}
+	s := scan{tx: t, table: table, expected: x.seek(prefix), bad: bad, keep: keep, yield: give}
 	err = t.raw.Scan(table, prefix, s.row)
-	if err := errors.Join(err, s.err); err != nil || s.stopped {
+	if err = cmp.Or(err, s.err); err != nil || s.stopped {
 		return err
 	}
 	for s.missingBefore("") {
@@ -58,13 +87,14 @@ type scan struct {
 	table    string
 	expected cursor
 	bad      map[int]error // shards that cannot be believed
-	yield    func(Row) bool
+	keep     bool
+	yield    func(keystore.Row, *cachedRow, error) bool
 	stopped  bool
 	err      error
 }
 
-func (s *scan) give(r Row) bool {
-	s.stopped = !s.yield(r)
+func (s *scan) give(row keystore.Row, c *cachedRow, err error) bool {
+	s.stopped = !s.yield(row, c, err)
 	return !s.stopped
 }
 
@@ -81,7 +111,8 @@ func (s *scan) missingBefore(id string) bool {
 		s.err = err
 		return false
 	}
-	return s.give(Row{ID: string(l.id), Err: tampered(s.table, string(l.id), Removed, fmt.Sprintf("version %d", e.version))})
+	row := keystore.Row{Table: s.table, ID: string(l.id)}
+	return s.give(row, nil, tampered(s.table, row.ID, Removed, fmt.Sprintf("version %d", e.version)))
 }
 
 func (s *scan) entry(l listing) (entry, bool, error) {
@@ -108,20 +139,29 @@ func (s *scan) row(row keystore.Row) bool {
 			return false
 		}
 	}
-	return s.give(s.checked(row, want, listed))
+	c, err := s.checked(row, want, l.shard, listed)
+	return s.give(row, c, err)
 }
 
-// checked returns what Scan says about one row of the store.
-func (s *scan) checked(row keystore.Row, want entry, listed bool) Row {
+// checked returns the row as one that is verified, or what is wrong with it.
+func (s *scan) checked(row keystore.Row, want entry, shard uint8, listed bool) (*cachedRow, error) {
 	if !listed && len(s.bad) > 0 {
 		if err := s.bad[s.tx.ledger.keys.shardOf(row.Table, row.ID)]; err != nil {
-			return Row{ID: row.ID, Err: rosterError(row.Table, row.ID, err)}
+			return nil, rosterError(row.Table, row.ID, err)
 		}
 	}
-	if err := s.tx.check(row, want, listed); err != nil {
-		return Row{ID: row.ID, Err: err}
+	cache := &s.tx.ledger.cache
+	if c := cache.get(rowName{row.Table, row.ID}); c != nil && listed && c.is(want) && c.holds(row) {
+		return c, nil
 	}
-	return Row{ID: row.ID, Content: row.Content, Version: row.Version}
+	if err := s.tx.check(row, want, listed); err != nil {
+		return nil, err
+	}
+	c := &cachedRow{row: row, shard: int(shard)}
+	if s.keep {
+		cache.put(c)
+	}
+	return c, nil
 }
 
 // index returns the ids of the table that the roster lists as this transaction

@@ -175,6 +175,68 @@ func TestScanTamperedIndexed(t *testing.T) {
 	}
 }
 
+// ScanCached decodes a row once, and notices what is done to it as Scan does.
+func TestScanCached(t *testing.T) {
+	f, d := newFixture(t), &decoding{}
+	f.put("t", "a1", "b1", "b2", "b3", "c1")
+	f.put("t", "b2")
+	list := func(want string, calls int64) {
+		t.Helper()
+		var got []string
+		err := f.View(ctx, func(tx *Tx) error {
+			return ScanCached(tx, "t", "b", d.decode, func(id string, value *decoded, version uint64, err error) bool {
+				e, isTampered := errors.AsType[*TamperedError](err)
+				switch {
+				case isTampered:
+					got = append(got, id+" "+string(e.What))
+				case err != nil:
+					got = append(got, id+" "+err.Error())
+				default:
+					got = append(got, fmt.Sprintf("%s %s %d", id, value.text, version))
+				}
+				if err != nil && (value != nil || version != 0) {
+					t.Errorf("%s: a value with the error", id)
+				}
+				return true
+			})
+		})
+		if text := strings.Join(got, ", "); err != nil || text != want || d.calls.Load() != calls {
+			t.Errorf("%s, %v, decoded %d times; want %s, %d", text, err, d.calls.Load(), want, calls)
+		}
+	}
+	whole := "b1 content of b1 1, b2 content of b2 2, b3 content of b3 1"
+	list(whole, 3)
+	list(whole, 3)
+	// What Scan gives is the caller's.
+	err := f.View(ctx, func(tx *Tx) error {
+		return tx.Scan("t", "b", func(row Row) bool { clear(row.Content); return true })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list(whole, 3)
+	b1, b2 := f.rawGet("t", "b1"), f.rawGet("t", "b2")
+	changed := f.rawGet("t", "b2")
+	changed.Content[3] ^= 1
+	f.rawPut(changed)
+	f.raw(func(tx keystore.Tx) error { return tx.Delete("t", "b1") })
+	list("b1 removed, b2 changed, b3 content of b3 1", 3)
+	f.rawPut(b1, b2)
+	list(whole, 3)
+	err = f.Update(ctx, func(tx *Tx) error {
+		_, err := tx.Put("t", "b3", []byte("bad"))
+		return errors.Join(err, tx.Delete("t", "b1"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list("b2 content of b2 2, b3 bad content", 4)
+	list("b2 content of b2 2, b3 bad content", 5)
+	if _, _, err := f.cached(d, "t", "b2"); err != nil || d.calls.Load() != 5 {
+		t.Errorf("GetCached of a row that ScanCached had: %v, decoded %d times", err, d.calls.Load())
+	}
+}
+
 // BenchmarkScan lists three rows of many.
 func BenchmarkScan(b *testing.B) {
 	sizes := []int{1000}
