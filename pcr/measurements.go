@@ -72,12 +72,13 @@ func ParseMeasurements(data []byte) (Measurements, error) {
 // MarshalJSON writes the set as an object {"PCR0": "…", …} in ascending order.
 func (s Set) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
+	b.Grow(2 + s.Len()*(len(`"PCR31":"",`)+2*Size))
 	b.WriteByte('{')
 	for i, d := range s.All() {
 		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, `"%v":"%v"`, i, d)
+		b.WriteString(`"` + i.String() + `":"` + d.String() + `"`)
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil
