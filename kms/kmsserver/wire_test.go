@@ -104,7 +104,7 @@ func TestBadRequests(t *testing.T) {
 		"GET":                {raw{method: "GET", target: decrypt}, 400, `"__type":"UnknownOperationException"`, false},
 		"other path":         {raw{path: "/x", target: decrypt, body: `{}`}, 400, `"__type":"UnknownOperationException"`, false},
 		"not built": {raw{target: "TrentService.CreateCustomKeyStore", body: `{"CustomKeyStoreName":"x"}`}, 400,
-			`^{"__type":"UnsupportedOperationException","message":"This key service does not have the operation CreateCustomKeyStore."}$`, true},
+			`^{"__type":"UnsupportedOperationException","message":"This key service does not have custom key stores."}$`, true},
 		"unsigned": {raw{target: decrypt, body: `{}`, unsigned: true}, 400, `"__type":"MissingAuthenticationTokenException"`, false},
 		"stale": {raw{target: decrypt, body: `{}`, signedAt: time.Now().Add(-301 * time.Second)}, 400,
 			`"__type":"InvalidSignatureException","message":"Signature expired: \d{8}T\d{6}Z is now earlier than \d{8}T\d{6}Z \(\d{8}T\d{6}Z - 5 min\.\)"`, false},
