@@ -20,7 +20,7 @@ const MaxSize = 32768
 // a statement without Action or Resource is taken and has no effect, as AWS does.
 //
 // The error is a [*reason.Error] of [reason.Malformed]; its message begins with
-// the line and column. It is what AWS reports as MalformedPolicyDocument.
+// the line and column, unless it is the kind that does not exist. It is what AWS reports as MalformedPolicyDocument.
 //
 // Source: IAM User Guide, "Grammar of the IAM JSON policy language"; AWS KMS
 // Developer Guide, "Key policies".
@@ -29,7 +29,7 @@ func Parse(doc []byte, kind Kind) (*Policy, error) {
 		return nil, reason.New(reason.Malformed, "policy.kind", "no kind of policy has the number %d", kind)
 	}
 	if len(doc) > MaxSize {
-		return nil, reason.New(reason.Malformed, "policy.size", "the policy has %d bytes; the limit is %d", len(doc), MaxSize)
+		return nil, fault(doc, MaxSize, "policy.size", "the policy has %d bytes; the limit of %d is here", len(doc), MaxSize)
 	}
 	r := reader{doc: doc}
 	root, err := r.document()

@@ -149,7 +149,8 @@ func (p *simPair) decide(t *testing.T) Decision {
 }
 
 // Decisions are those of @cloud-copilot/iam-simulate, which shares no code with
-// ours, but for the differences that simDifferences names. The short test takes
+// ours, but for the differences that simDifferences names. It is licensed under the
+// AGPL: npm installs it for this test, and no part of it is in this module. The short test takes
 // the same pairs each time, the long one others; CRETULA_SEED repeats a run.
 func TestSimulator(t *testing.T) {
 	pairs, seed := 1000, uint64(1)
