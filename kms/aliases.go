@@ -140,7 +140,7 @@ func (c *call) aliasKey(name keyName) (*key, aliasRecord, error) {
 		if record, err = k.follow(tx, &name); err != nil {
 			return err
 		}
-		return c.server.readKey(tx, name, c.now, k)
+		return c.server.readKey(tx, name, c.now, &c.caller.Principal, k)
 	})
 	if errors.Is(err, errNoAlias) || errors.Is(err, errNoKey) {
 		return nil, record, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", name.aliasARN())

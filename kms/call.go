@@ -55,6 +55,9 @@ func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, 
 	c.event.RequestParameters = kmsapi.Parameters(in)
 	var out any
 	if err = c.validate(); err == nil {
+		err = c.checkGrantTokens()
+	}
+	if err == nil {
 		out, err = c.operate()
 	}
 	if err := c.finish(err); err != nil {

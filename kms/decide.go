@@ -78,7 +78,7 @@ func (c *call) request(k *key) (policy.Input, error) {
 	if err != nil {
 		return policy.Input{}, fmt.Errorf("kms: policy of key %s: %w", k.ARN(), err)
 	}
-	in.KeyPolicy, in.Request.Resource, in.Request.ResourceAccount, in.Grants = parsed, k.ARN(), k.Account, k.grants
+	in.KeyPolicy, in.Request.Resource, in.Request.ResourceAccount, in.Grants = parsed, k.ARN(), k.Account, c.heldGrants(k)
 	return in, nil
 }
 
@@ -130,6 +130,7 @@ func (c *call) conditions(k *key) policy.Context {
 	}
 	c.op.EachCondition(c.in, func(key string, values ...string) { m[key] = values })
 	tagConditions(m, c.in)
+	grantConditions(m, c.in)
 	if c.alias != "" {
 		m["kms:requestalias"] = policy.Values{c.alias}
 	}

@@ -134,6 +134,13 @@ func (s *Server) deleteRows(tx *ledger.Tx, k *keyRecord) error {
 	for _, alias := range k.Aliases {
 		rows = append(rows, row{tableAlias, aliasRowID(keyName{account: k.Account, region: k.Region, alias: alias})})
 	}
+	retiring, err := retiringRows(tx, k.rowID())
+	if err != nil {
+		return err
+	}
+	for _, id := range retiring {
+		rows = append(rows, row{tableRetiring, id})
+	}
 	for _, table := range keyTables {
 		err := tx.Scan(table, k.rowID()+"/", func(r ledger.Row) bool {
 			rows = append(rows, row{table, r.ID})

@@ -112,7 +112,7 @@ func (c *call) mayExplain(event *Event) error {
 		if !ok {
 			return errExplain()
 		}
-		loaded, err := c.server.loadKey(c.ctx, name)
+		loaded, err := c.server.loadKey(c.ctx, name, &c.caller.Principal)
 		if tampered, ok := errors.AsType[*ledger.TamperedError](err); ok {
 			// Nobody can be shown to have the right.
 			return &kmsapi.Error{Code: kmsapi.AccessDenied, Message: errExplain().Message, Err: tampered}

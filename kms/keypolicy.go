@@ -97,22 +97,9 @@ func malformedPolicy(err error) error {
 // checkPrincipals refuses users and roles that do not exist. Of accounts that
 // have no principal here nothing is known, and theirs are taken.
 func (c *call) checkPrincipals(p *policy.Policy) error {
-	var all []PrincipalInfo
-	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) (err error) {
-		all, err = scanPrincipals(tx)
-		return err
-	})
+	accounts, known, err := c.knownPrincipals()
 	if err != nil {
 		return err
-	}
-	accounts := map[string]bool{c.server.account: true}
-	known := map[string]bool{}
-	for _, info := range all {
-		if info.Tampered == "" {
-			accounts[info.Account] = true
-			known[info.IdentityARN()] = true
-			known[info.Principal.ARN()] = true
-		}
 	}
 	for _, s := range p.Statements {
 		for _, list := range [][]policy.PrincipalRef{s.Principal, s.NotPrincipal} {
@@ -124,6 +111,25 @@ func (c *call) checkPrincipals(p *policy.Policy) error {
 		}
 	}
 	return nil
+}
+
+// knownPrincipals returns the accounts of which all principals are known, and the
+// ARNs of these.
+func (c *call) knownPrincipals() (accounts, known map[string]bool, err error) {
+	var all []PrincipalInfo
+	err = c.server.ledger.View(c.ctx, func(tx *ledger.Tx) (err error) {
+		all, err = scanPrincipals(tx)
+		return err
+	})
+	accounts, known = map[string]bool{c.server.account: true}, map[string]bool{}
+	for _, info := range all {
+		if info.Tampered == "" {
+			accounts[info.Account] = true
+			known[info.IdentityARN()] = true
+			known[info.Principal.ARN()] = true
+		}
+	}
+	return accounts, known, err
 }
 
 func principalExists(ref policy.PrincipalRef, accounts, known map[string]bool) bool {

@@ -30,11 +30,16 @@ const (
 	tableUsed      = "document-used" // see usedID
 	tableUse       = "key-use"       // the last use of a key
 	tablePrincipal = "principal"     // id: the access key id
+
+	tableGrant        = "grant" // see grantRecord for the four
+	tableGrantee      = "grant-grantee"
+	tableGrantRequest = "grant-request"
+	tableRetiring     = "grant-retiring"
 )
 
 // keyTables are those in which a key has any number of rows, whose ids begin with
 // that of the key's row and a slash.
-var keyTables = []string{tableMaterial}
+var keyTables = []string{tableMaterial, tableGrant, tableGrantee, tableGrantRequest}
 
 // A keyRecord is the content of a row of the table "key".
 type keyRecord struct {
@@ -55,6 +60,8 @@ type keyRecord struct {
 	Aliases []string `json:"aliases,omitempty"`
 	// Attested says that the key has, or had, the tag [AttestedTag].
 	Attested bool `json:"attested,omitempty"`
+	// Grants is how many grants the key has.
+	Grants int `json:"grants,omitempty"`
 	// Deletion is set while the key is pending deletion.
 	Deletion *deletion `json:"deletion,omitempty"`
 }
@@ -148,12 +155,13 @@ type materialVersion struct {
 // errNoKey: there is no such key, or no such version of its material.
 var errNoKey = errors.New("kms: no such key")
 
-// loadKey reads a key: record, policy and current material, of which each must be
-// what this service wrote, or the key is refused. The error matches errNoKey or
+// loadKey reads a key: record, policy, current material and the grants that can
+// name the asker, of which each must be what this service wrote, or the key is
+// refused. The error matches errNoKey or
 // is internal; a [ledger.TamperedError] in it names the row.
-func (s *Server) loadKey(ctx context.Context, name keyName) (*key, error) {
+func (s *Server) loadKey(ctx context.Context, name keyName, asker *Principal) (*key, error) {
 	k := new(key)
-	err := s.ledger.View(ctx, func(tx *ledger.Tx) error { return s.readKey(tx, name, s.now(), k) })
+	err := s.ledger.View(ctx, func(tx *ledger.Tx) error { return s.readKey(tx, name, s.now(), asker, k) })
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +183,9 @@ func (s *Server) readRecord(tx *ledger.Tx, name keyName, k *key) error {
 	return nil
 }
 
-// readKey fills k from the rows of one transaction, as the key is at a time.
-func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, k *key) error {
+// readKey fills k from the rows of one transaction, as the key is at a time, with
+// the grants that can name the asker.
+func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Principal, k *key) error {
 	if err := s.readRecord(tx, name, k); err != nil {
 		return err
 	}
@@ -188,6 +197,9 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, k *key) err
 		return err
 	}
 	k.policy = string(text)
+	if err := k.readGrants(tx, asker); err != nil {
+		return err
+	}
 	if k.Material == "" {
 		return nil
 	}
@@ -350,7 +362,7 @@ func (c *call) resolve(keyID string) (*key, error) {
 				return err
 			}
 		}
-		return c.server.readKey(tx, name, c.now, k)
+		return c.server.readKey(tx, name, c.now, &c.caller.Principal, k)
 	})
 	if errors.Is(err, errNoAlias) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", name.aliasARN())
