@@ -5,6 +5,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Values are the values of one condition key of a request.
@@ -176,11 +177,21 @@ var crossAccount = func() map[string]bool {
 	return m
 }()
 
+// plain tells whether s is of ASCII without capitals, as nearly all keys are.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c-'A' < 26 || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
 // fold returns the context with keys in lower case.
 func fold(c Context) Context {
 	lower := true
 	for key := range c {
-		lower = lower && key == strings.ToLower(key)
+		lower = lower && (plain(key) || key == strings.ToLower(key))
 	}
 	if lower {
 		return c

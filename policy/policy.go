@@ -7,7 +7,8 @@
 // know, is refused with its line and column and never ignored. [Evaluate]
 // follows AWS's rules for a KMS key, the one resource whose policy is not joined
 // with identity policies by a plain union: a key's own policy must allow the
-// caller or delegate to the caller's account. Every [Decision] carries a [Trace]
+// caller or delegate to the caller's account, or a grant must allow; permissions
+// boundary and session policies limit what they do. Every [Decision] carries a [Trace]
 // that says for each statement whether it applied, which element kept it from
 // applying, and for each condition key what was wanted and what was there.
 //
@@ -25,7 +26,8 @@ type Kind uint8
 const (
 	// KindKey is the resource policy of a KMS key. Each statement has a Principal.
 	KindKey Kind = iota + 1
-	// KindIdentity is a policy of a user or role. No statement has a Principal.
+	// KindIdentity is a policy of a user or role, a permissions boundary or a session
+	// policy. No statement has a Principal.
 	KindIdentity
 )
 
