@@ -91,9 +91,6 @@ func newKeySpec(in *kmsapi.CreateKeyInput) (spec *keyspec.Spec, usage string, er
 // can be in a custom key store (API reference, CreateKey, CustomKeyStoreId).
 func checkOrigin(in *kmsapi.CreateKeyInput, spec *keyspec.Spec) error {
 	origin := valueOr(in.Origin, kmsapi.OriginAWSKMS)
-	if valueOr(in.MultiRegion, false) {
-		return unsupported("multi-region keys")
-	}
 	external := origin == kmsapi.OriginExternalKeyStore
 	inStore := external || origin == kmsapi.OriginAWSCloudHSM
 	switch {
@@ -106,6 +103,8 @@ func checkOrigin(in *kmsapi.CreateKeyInput, spec *keyspec.Spec) error {
 		return kmsapi.Errorf(kmsapi.UnsupportedOperation, "Keys of spec %s cannot be in a custom key store.", spec.Name)
 	case inStore && valueOr(in.MultiRegion, false):
 		return kmsapi.Errorf(kmsapi.UnsupportedOperation, "Multi-region keys cannot be in a custom key store.")
+	case valueOr(in.MultiRegion, false):
+		return unsupported("multi-region keys")
 	}
 	return nil
 }
