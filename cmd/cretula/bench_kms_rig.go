@@ -259,11 +259,11 @@ type benchChild struct {
 
 // startChild runs a server over the store in dir.
 func (r *benchRig) startChild(ctx context.Context, dir string) (_ *benchChild, err error) {
-	documents, err := r.documents(1)
+	documents, err := r.documents(benchConnections)
 	if err != nil {
 		return nil, err
 	}
-	requests, err := r.service.sign(ctx, 1, documents)
+	requests, err := r.service.sign(ctx, benchConnections, documents)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +295,7 @@ func (r *benchRig) startChild(ctx context.Context, dir string) (_ *benchChild, e
 			r.service.reader.AccessKeyID:   r.service.reader.SecretAccessKey,
 			r.service.attested.AccessKeyID: r.service.attested.SecretAccessKey,
 		},
-		AnswerBytes: r.service.answerBytes, Request: requests[0], Document: documents[0], Secret: r.secret,
+		AnswerBytes: r.service.answerBytes, Requests: requests, Documents: documents, Secret: r.secret,
 		Policy: r.service.policy, KeyARN: r.service.keyARN, Registers: r.registers,
 	}
 	if err := c.orders.Encode(job); err != nil {

@@ -37,7 +37,7 @@ type benchJob struct {
 	Dir string `json:"dir"`
 	// Root is the emulator's root, DER.
 	Root []byte `json:"root"`
-	// Now is when Request and Document were made; Account is whose all is.
+	// Now is when Requests and Documents were made; Account is whose all is.
 	Now     time.Time `json:"now"`
 	Account string    `json:"account"`
 	// Secrets are those of the access keys, for the server that verifies
@@ -45,9 +45,10 @@ type benchJob struct {
 	Secrets map[string]string `json:"secrets"`
 	// AnswerBytes is how much the service answers to a Decrypt without a document.
 	AnswerBytes int `json:"answer_bytes"`
-	// Request is an attested Decrypt as it is sent, Document the one in it.
-	Request  []byte `json:"request"`
-	Document []byte `json:"document"`
+	// Requests are attested Decrypts as they are sent, Documents those in them: a
+	// processor that saw the same one again and again would know its way.
+	Requests  [][]byte `json:"requests"`
+	Documents [][]byte `json:"documents"`
 	// Secret is the plaintext.
 	Secret []byte `json:"secret"`
 	// Policy is that of the key KeyARN; Registers are those of the document.
@@ -187,25 +188,14 @@ func (j *benchJob) signatureOnly() (http.Handler, error) {
 	}), nil
 }
 
-// loops are the calls that are measured by themselves.
-func (j *benchJob) loops(d *datadir.Dir) (map[string]func() error, error) {
-	request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(j.Request)))
+// loops are the calls that are measured by themselves: they are given the number
+// of the call.
+func (j *benchJob) loops(d *datadir.Dir) (map[string]func(int) error, error) {
+	verify, err := j.signatureChecks()
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(request.Body)
-	if err != nil {
-		return nil, err
-	}
-	verifier, err := j.verifier(func() time.Time { return j.Now })
-	if err != nil {
-		return nil, err
-	}
-	verify := func() error {
-		_, err := verifier.Verify(request, body)
-		return err
-	}
-	document, key, err := j.documentCheck()
+	documents, key, err := j.documentChecks()
 	if err != nil {
 		return nil, err
 	}
@@ -217,11 +207,11 @@ func (j *benchJob) loops(d *datadir.Dir) (map[string]func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]func() error{
-		benchSigV4:    verify,
-		benchDecision: decide,
-		benchCryptography: func() error {
-			for _, f := range []func() error{verify, document, crypt} {
+	return map[string]func(int) error{
+		benchSigV4:    func(i int) error { return verify[i%len(verify)]() },
+		benchDecision: func(int) error { return decide() },
+		benchCryptography: func(i int) error {
+			for _, f := range []func() error{verify[i%len(verify)], documents[i%len(documents)], crypt} {
 				if err := f(); err != nil {
 					return err
 				}
@@ -231,31 +221,57 @@ func (j *benchJob) loops(d *datadir.Dir) (map[string]func() error, error) {
 	}, nil
 }
 
-// documentCheck returns the verification of the document's signature, and the key
-// in the document.
-func (j *benchJob) documentCheck() (func() error, *rsa.PublicKey, error) {
-	check, err := coseCheck(j.Document)
+// signatureChecks returns the verifications of the requests' signatures.
+func (j *benchJob) signatureChecks() (checks []func() error, err error) {
+	verifier, err := j.verifier(func() time.Time { return j.Now })
+	if err != nil {
+		return nil, err
+	}
+	for _, raw := range j.Requests {
+		request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			return nil, err
+		}
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			return nil, err
+		}
+		checks = append(checks, func() error {
+			_, err := verifier.Verify(request, body)
+			return err
+		})
+	}
+	return checks, nil
+}
+
+// documentChecks returns the verifications of the documents' signatures, and the
+// key that is in all of them.
+func (j *benchJob) documentChecks() (checks []func() error, key *rsa.PublicKey, err error) {
+	for _, document := range j.Documents {
+		check, err := coseCheck(document)
+		if err != nil {
+			return nil, nil, err
+		}
+		checks = append(checks, check)
+	}
+	document, err := attestation.Parse(j.Documents[0])
 	if err != nil {
 		return nil, nil, err
 	}
-	document, err := attestation.Parse(j.Document)
+	parsed, err := x509.ParsePKIXPublicKey(document.UnverifiedPublicKey())
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := x509.ParsePKIXPublicKey(document.UnverifiedPublicKey())
-	if err != nil {
-		return nil, nil, err
-	}
-	public, ok := key.(*rsa.PublicKey)
+	key, ok := parsed.(*rsa.PublicKey)
 	if !ok {
-		return nil, nil, fmt.Errorf("the document's key is a %T", key)
+		return nil, nil, fmt.Errorf("the document's key is a %T", parsed)
 	}
-	return check, public, nil
+	return checks, key, nil
 }
 
 // obey does what it is told until the orders end. A loop runs on all processors at
 // once, because so do requests: two threads of one core are slower than one.
-func obey(loops map[string]func() error, orders *json.Decoder, answers *json.Encoder) error {
+func obey(loops map[string]func(int) error, orders *json.Decoder, answers *json.Encoder) error {
 	for {
 		var order benchOrder
 		if err := orders.Decode(&order); err == io.EOF {
@@ -288,13 +304,13 @@ func obey(loops map[string]func() error, orders *json.Decoder, answers *json.Enc
 }
 
 // repeat has each worker do it n times.
-func repeat(f func() error, workers, n int) error {
+func repeat(f func(int) error, workers, n int) error {
 	var wg sync.WaitGroup
 	failures := make(chan error, workers)
 	for range workers {
 		wg.Go(func() {
-			for range n {
-				if err := f(); err != nil {
+			for i := range n {
+				if err := f(i); err != nil {
 					failures <- err
 					return
 				}
