@@ -90,12 +90,15 @@ func (c *call) admitReEncrypt(in *kmsapi.ReEncryptInput, s *source, algorithm st
 func (c *call) decideHalf(k *key, h half, same bool) error {
 	one := *c
 	one.alias = h.alias
-	one.common.EncryptionContext, one.common.HasEncryptionContext = h.context, true
+	one.common.EncryptionContext = h.context
 	in, err := one.request(k)
 	if err != nil {
 		return err
 	}
 	in.Request.Action = "kms:" + h.action
+	if h.context == nil {
+		in.Request.EncryptionContext = map[string]string{}
+	}
 	in.Request.Context["kms:encryptionalgorithm"] = policy.Values{h.algorithm}
 	in.Request.Context["kms:reencryptonsamekey"] = policy.Values{strconv.FormatBool(same)}
 	return c.judge(in)
