@@ -52,6 +52,9 @@ func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, 
 	}
 	defer c.recordPanic()
 	c.in, c.common, c.body = in, kmsapi.CommonOf(in), body
+	if c.common.HasEncryptionContext && c.common.EncryptionContext == nil {
+		c.common.EncryptionContext = map[string]string{} // an empty one is sent by leaving it out
+	}
 	c.event.RequestParameters = kmsapi.Parameters(in)
 	var out any
 	if err = c.validate(); err == nil {
