@@ -17,11 +17,11 @@ import (
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
-// A ciphertext of a symmetric key (CiphertextBlob) is, in format 1:
+// A ciphertext of a symmetric key (CiphertextBlob) is:
 //
 //	offset  bytes
 //	0       1     0xC7
-//	1       1     1, the format
+//	1       1     the format: 2 for multi-region keys, 1 for all others
 //	2       12    the account of the key, ASCII digits
 //	14      1     n, the length of the key id, 1 to 64
 //	15      n     the key id, ASCII
@@ -33,11 +33,16 @@ import (
 // The AES key is the first block of the KDF in counter mode of NIST SP 800-108r1
 // §4.1 with HMAC-SHA-256: HMAC(material, 00000001 ‖ "cretula.kms.ciphertext" ‖
 // 00 ‖ salt ‖ 00000100). The additional data is what [additionalData] returns:
-// everything before the AES-GCM part, the key's ARN and the encryption context.
+// everything before the AES-GCM part, the name of the key and the encryption
+// context. The name is the key's ARN in format 1; in format 2 it is ACCOUNT/KEYID,
+// so that the related keys of all regions open the ciphertext (developer guide,
+// "How multi-Region keys work"). A key has one format only, by its id, and the
+// format is part of the additional data: no ciphertext is one of the other format.
 // A format of another number may follow; readers refuse what they do not know.
 const (
 	blobMagic    = 0xC7
-	blobFormat   = 1
+	formatRegion = 1 // the key is in one region
+	formatMulti  = 2 // the key is a multi-region key
 	accountSize  = 12
 	maxKeyID     = 64
 	materialSize = 32 // of an id and of the material itself
@@ -65,7 +70,7 @@ var errBlob = &kmsapi.Error{Code: kmsapi.InvalidCiphertext, Err: errors.New("kms
 // [blob.open].
 func parseBlob(data []byte) (blob, error) {
 	const fixed = 2 + accountSize + 1
-	if len(data) < fixed || data[0] != blobMagic || data[1] != blobFormat {
+	if len(data) < fixed || data[0] != blobMagic {
 		return blob{}, errBlob
 	}
 	n := int(data[fixed-1])
@@ -79,7 +84,7 @@ func parseBlob(data []byte) (blob, error) {
 		header:  data[:header],
 		sealed:  data[header:],
 	}
-	if !isAccount(b.account) || !isKeyID(b.keyID) {
+	if !isAccount(b.account) || !isKeyID(b.keyID) || data[1] != blobFormat(b.keyID) {
 		return blob{}, errBlob
 	}
 	b.material = hex.EncodeToString(data[fixed+n : fixed+n+materialSize])
@@ -88,10 +93,26 @@ func parseBlob(data []byte) (blob, error) {
 	return b, nil
 }
 
+// blobFormat returns the format of the ciphertexts of a key.
+func blobFormat(keyID string) byte {
+	if isMultiRegionID(keyID) {
+		return formatMulti
+	}
+	return formatRegion
+}
+
+// blobName returns the name of a key that its ciphertexts are bound to.
+func blobName(k *keyRecord) string {
+	if k.multiRegion() {
+		return k.Account + "/" + k.ID
+	}
+	return k.ARN()
+}
+
 // sealBlob encrypts plaintext under a key's material.
 func sealBlob(random io.Reader, key *keyRecord, material materialVersion, context map[string]string, plaintext []byte) ([]byte, error) {
 	out := make([]byte, 0, 2+accountSize+1+len(key.ID)+materialSize+saltSize+nonceSize+len(plaintext)+tagSize)
-	out = append(out, blobMagic, blobFormat)
+	out = append(out, blobMagic, blobFormat(key.ID))
 	out = append(out, key.Account...)
 	out = append(out, byte(len(key.ID)))
 	out = append(out, key.ID...)
@@ -109,16 +130,20 @@ func sealBlob(random io.Reader, key *keyRecord, material materialVersion, contex
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(out, out[salt+saltSize:], plaintext, additionalData(out, key.ARN(), context)), nil
+	return aead.Seal(out, out[salt+saltSize:], plaintext, additionalData(out, blobName(key), context)), nil
 }
 
-// open decrypts a parsed ciphertext with the material it names.
-func (b blob) open(keyARN string, secret []byte, context map[string]string) ([]byte, error) {
+// open decrypts a parsed ciphertext, which must be one of the key, with the
+// material it names.
+func (b blob) open(key *keyRecord, secret []byte, context map[string]string) ([]byte, error) {
+	if b.account != key.Account || b.keyID != key.ID {
+		return nil, errBlob
+	}
 	aead, err := messageCipher(secret, b.salt)
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := aead.Open(nil, b.nonce, b.sealed, additionalData(b.header, keyARN, context))
+	plaintext, err := aead.Open(nil, b.nonce, b.sealed, additionalData(b.header, blobName(key), context))
 	if err != nil {
 		return nil, errBlob
 	}
@@ -142,21 +167,21 @@ func messageCipher(secret, salt []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// additionalData returns what a ciphertext is bound to: its header, the ARN of
+// additionalData returns what a ciphertext is bound to: its header, the name of
 // the key and the pairs of the encryption context, ordered by the bytes of their
 // names. Each string follows its length in four bytes, so that no two different
 // inputs give the same bytes.
-func additionalData(header []byte, keyARN string, context map[string]string) []byte {
+func additionalData(header []byte, name string, context map[string]string) []byte {
 	var out []byte
 	add := func(s string) {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
 		out = append(out, s...)
 	}
 	add(string(header))
-	add(keyARN)
-	for _, name := range slices.Sorted(maps.Keys(context)) {
-		add(name)
-		add(context[name])
+	add(name)
+	for _, member := range slices.Sorted(maps.Keys(context)) {
+		add(member)
+		add(context[member])
 	}
 	return out
 }

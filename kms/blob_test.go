@@ -12,12 +12,14 @@ import (
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
-const testID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+const (
+	testID      = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	testMultiID = "mrk-1234abcd12ab34cd56ef1234567890ab"
+)
 
-func testKey() (*keyRecord, materialVersion) {
-	id := strings.Repeat("ab", materialSize)
-	return &keyRecord{ID: testID, Account: "000000000000", Region: "us-east-1", Material: id},
-		materialVersion{id, bytes.Repeat([]byte{7}, materialSize)}
+func testKey(id string) (*keyRecord, materialVersion) {
+	key := keyRecord{ID: id, Account: "000000000000", Region: "us-east-1", Material: strings.Repeat("ab", materialSize)}
+	return &key, materialVersion{key.Material, bytes.Repeat([]byte{7}, materialSize)}
 }
 
 // counter is a source of "randomness" for vectors.
@@ -31,70 +33,132 @@ func (c *counter) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The format is stored by others for years: these bytes must never change. An
+// The formats are stored by others for years: these bytes must never change. An
 // implementation in another language gave the same.
 func TestBlobVector(t *testing.T) {
-	key, material := testKey()
-	context := map[string]string{"b": "2", "a": "1"}
-	sealed, err := sealBlob(new(counter), key, material, context, []byte("plaintext"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	header := "c701" + hex.EncodeToString([]byte("000000000000")) + "24" + hex.EncodeToString([]byte(testID)) +
-		strings.Repeat("ab", 32) + "000102030405060708090a0b0c0d0e0f" + "101112131415161718191a1b"
-	const body = "ceb2fffd63208ae3e6007a934c859edf87bc6f0aad6304125d"
-	if got := hex.EncodeToString(sealed); got != header+body {
-		t.Errorf("got\n%s, want\n%s", got, header+body)
-	}
-	b, err := parseBlob(sealed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	opened, err := b.open(key.ARN(), material.secret, context)
-	if err != nil || string(opened) != "plaintext" {
-		t.Errorf("%q, %v", opened, err)
+	for id, c := range map[string]struct{ begin, sealed string }{
+		testID:      {"c701", "ceb2fffd63208ae3e6007a934c859edf87bc6f0aad6304125d"},
+		testMultiID: {"c702", "ceb2fffd63208ae3e67b04edf4cdfbf03c900515ed30c7f15f"},
+	} {
+		key, material := testKey(id)
+		context := map[string]string{"b": "2", "a": "1"}
+		sealed, err := sealBlob(new(counter), key, material, context, []byte("plaintext"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.begin + hex.EncodeToString([]byte("000000000000")) + "24" + hex.EncodeToString([]byte(id)) +
+			strings.Repeat("ab", 32) + "000102030405060708090a0b0c0d0e0f" + "101112131415161718191a1b" + c.sealed
+		if got := hex.EncodeToString(sealed); got != want {
+			t.Errorf("got\n%s, want\n%s", got, want)
+		}
+		b, err := parseBlob(sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, err := b.open(key, material.secret, context)
+		if err != nil || string(opened) != "plaintext" {
+			t.Errorf("%q, %v", opened, err)
+		}
 	}
 }
 
+// A ciphertext opens under its key alone: for a key of one region that is one key
+// of one region, for a multi-region key the key of that id in any region.
 func TestBlobIsBound(t *testing.T) {
-	key, material := testKey()
 	context := map[string]string{"a": "b"}
-	sealed, err := sealBlob(rand.Reader, key, material, context, []byte("plaintext"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := parseBlob(sealed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, open := range map[string]func() ([]byte, error){
-		"ARN":      func() ([]byte, error) { return b.open(key.ARN()+"x", material.secret, context) },
-		"material": func() ([]byte, error) { return b.open(key.ARN(), bytes.Repeat([]byte{8}, 32), context) },
-		"context":  func() ([]byte, error) { return b.open(key.ARN(), material.secret, nil) },
-		"size":     func() ([]byte, error) { return b.open(key.ARN(), material.secret[1:], context) },
-	} {
-		if out, err := open(); err == nil || out != nil {
-			t.Errorf("%s: opened", name)
-		}
-	}
-	for i := range sealed {
-		changed := bytes.Clone(sealed)
-		changed[i] ^= 1
-		b, err := parseBlob(changed)
+	for _, id := range []string{testID, testMultiID} {
+		key, material := testKey(id)
+		sealed, err := sealBlob(rand.Reader, key, material, context, []byte("plaintext"))
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		if _, err := b.open(key.ARN(), material.secret, context); err == nil {
-			t.Errorf("byte %d does not count", i)
+		b, err := parseBlob(sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		region, account, other := *key, *key, *key
+		region.Region, account.Account = "eu-west-1", "111111111111"
+		other.ID = id[:len(id)-1] + "c"
+		if _, err := b.open(&region, material.secret, context); (err == nil) != (id == testMultiID) {
+			t.Errorf("%s in another region: %v", id, err)
+		}
+		for name, open := range map[string]func() ([]byte, error){
+			"account":  func() ([]byte, error) { return b.open(&account, material.secret, context) },
+			"id":       func() ([]byte, error) { return b.open(&other, material.secret, context) },
+			"material": func() ([]byte, error) { return b.open(key, bytes.Repeat([]byte{8}, 32), context) },
+			"context":  func() ([]byte, error) { return b.open(key, material.secret, nil) },
+			"size":     func() ([]byte, error) { return b.open(key, material.secret[1:], context) },
+		} {
+			if out, err := open(); err == nil || out != nil {
+				t.Errorf("%s, %s: opened", id, name)
+			}
+		}
+		for i := range sealed {
+			changed := bytes.Clone(sealed)
+			changed[i] ^= 1
+			b, err := parseBlob(changed)
+			if err != nil {
+				continue
+			}
+			if _, err := b.open(key, material.secret, context); err == nil {
+				t.Errorf("%s: byte %d does not count", id, i)
+			}
+		}
+		for n := range len(sealed) {
+			b, err := parseBlob(sealed[:n])
+			if err != nil {
+				continue
+			}
+			if _, err := b.open(key, material.secret, context); err == nil {
+				t.Errorf("%s: opened when cut to %d bytes", id, n)
+			}
 		}
 	}
-	for n := range len(sealed) {
-		b, err := parseBlob(sealed[:n])
+}
+
+// No ciphertext of one format can be made one of the other, not even where two
+// keys have the same material: neither the parser takes it, nor does it open where
+// the parser does not look.
+func TestBlobFormatsAreApart(t *testing.T) {
+	ids := []string{testID, testMultiID}
+	for i, id := range ids {
+		key, material := testKey(id)
+		other, _ := testKey(ids[1-i])
+		sealed, err := sealBlob(rand.Reader, key, material, nil, []byte("plaintext"))
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		if _, err := b.open(key.ARN(), material.secret, context); err == nil {
-			t.Errorf("opened when cut to %d bytes", n)
+		swapped := func(format byte, keyID string) []byte {
+			out := bytes.Clone(sealed)
+			out[1] = format
+			copy(out[15:], keyID) // both ids are 36 bytes long
+			return out
+		}
+		for name, data := range map[string][]byte{
+			"format": swapped(3-sealed[1], id), "id": swapped(sealed[1], other.ID),
+			"format 0": swapped(0, id), "format 3": swapped(3, id),
+		} {
+			if _, err := parseBlob(data); err == nil {
+				t.Errorf("%s, %s: parsed", id, name)
+			}
+		}
+		b, err := parseBlob(swapped(3-sealed[1], other.ID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.open(other, material.secret, nil); err == nil {
+			t.Errorf("%s: opened under a key of the other kind", id)
+		}
+		b.keyID = id
+		if _, err := b.open(key, material.secret, nil); err == nil {
+			t.Errorf("%s: opened with the header of the other format", id)
+		}
+		if b, err = parseBlob(sealed); err != nil {
+			t.Fatal(err)
+		}
+		b.keyID = other.ID
+		if _, err := b.open(other, material.secret, nil); err == nil {
+			t.Errorf("%s: opened under the name of a key of the other kind", id)
 		}
 	}
 }
@@ -118,7 +182,7 @@ func TestAdditionalDataIsUnambiguous(t *testing.T) {
 }
 
 func TestBlobRefuses(t *testing.T) {
-	key, material := testKey()
+	key, material := testKey(testID)
 	good, err := sealBlob(rand.Reader, key, material, nil, []byte("x"))
 	if err != nil {
 		t.Fatal(err)
@@ -146,15 +210,17 @@ func TestBlobRefuses(t *testing.T) {
 
 // FuzzBlob: no panic, nothing beside an error, what is parsed is all of the input.
 func FuzzBlob(f *testing.F) {
-	key, material := testKey()
 	seeds := 0
-	for _, n := range []int{0, 1, 4096} {
-		sealed, err := sealBlob(new(counter), key, material, map[string]string{"a": "b"}, make([]byte, n))
-		if err != nil {
-			f.Fatal(err)
+	for _, id := range []string{testID, testMultiID} {
+		for _, n := range []int{0, 1, 4096} {
+			key, material := testKey(id)
+			sealed, err := sealBlob(new(counter), key, material, map[string]string{"a": "b"}, make([]byte, n))
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(sealed)
+			seeds++
 		}
-		f.Add(sealed)
-		seeds++
 	}
 	if seeds == 0 {
 		f.Fatal("no seeds")
@@ -170,7 +236,11 @@ func FuzzBlob(f *testing.F) {
 		if !bytes.Equal(append(bytes.Clone(b.header), b.sealed...), data) || !isKeyID(b.keyID) || !isAccount(b.account) || len(b.material) != 64 {
 			t.Fatalf("parsed %+v", b)
 		}
-		if _, err := b.open(key.ARN(), material.secret, nil); err == nil {
+		key, material := testKey(b.keyID)
+		if data[1] != blobFormat(b.keyID) {
+			t.Fatal("a format that is not the key's")
+		}
+		if _, err := b.open(key, material.secret, nil); err == nil {
 			t.Fatal("opened without its context")
 		}
 	})

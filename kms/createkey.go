@@ -42,6 +42,9 @@ func (c *call) createKey(in *kmsapi.CreateKeyInput) (*kmsapi.CreateKeyOutput, er
 		},
 		policy: valueOr(in.Policy, defaultPolicy(account)),
 	}
+	if k.multiRegion() {
+		k.regions = &keyRegions{Primary: k.Region}
+	}
 	if err := c.mayTag(k, in.Tags); err != nil {
 		return nil, err
 	}
@@ -103,8 +106,6 @@ func checkOrigin(in *kmsapi.CreateKeyInput, spec *keyspec.Spec) error {
 		return kmsapi.Errorf(kmsapi.UnsupportedOperation, "Keys of spec %s cannot be in a custom key store.", spec.Name)
 	case inStore && valueOr(in.MultiRegion, false):
 		return kmsapi.Errorf(kmsapi.UnsupportedOperation, "Multi-region keys cannot be in a custom key store.")
-	case valueOr(in.MultiRegion, false):
-		return unsupported("multi-region keys")
 	}
 	return nil
 }

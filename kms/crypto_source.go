@@ -111,6 +111,6 @@ func (c *call) open(k *key, s *source) (plaintext []byte, materialID string, err
 		return nil, "", err
 	}
 	defer clear(version.secret)
-	plaintext, err = s.blob.open(k.ARN(), version.secret, s.context)
+	plaintext, err = s.blob.open(&k.keyRecord, version.secret, s.context)
 	return plaintext, version.id, err
 }

@@ -128,6 +128,7 @@ func (c *call) conditions(k *key) policy.Context {
 	if k != nil {
 		resourceConditions(m, &k.keyRecord)
 	}
+	createConditions(m, c.in)
 	c.op.EachCondition(c.in, func(key string, values ...string) { m[key] = values })
 	tagConditions(m, c.in)
 	grantConditions(m, c.in)
@@ -148,6 +149,9 @@ func resourceConditions(m policy.Context, k *keyRecord) {
 	m["kms:keyusage"] = policy.Values{k.Usage}
 	m["kms:keyorigin"] = policy.Values{k.Origin}
 	m["kms:multiregion"] = policy.Values{strconv.FormatBool(k.multiRegion())}
+	if t := k.regionType(); t != "" {
+		m["kms:multiregionkeytype"] = policy.Values{t}
+	}
 	if len(k.Aliases) > 0 {
 		m["kms:resourcealiases"] = k.Aliases
 	}

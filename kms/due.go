@@ -116,10 +116,13 @@ func (s *Server) deleteDueKey(ctx context.Context, name keyName) error {
 		switch err := s.readRecord(tx, name, k); {
 		case err != nil:
 			return err
-		case k.Deletion == nil || k.Deletion.Due.After(s.now()):
+		case k.Deletion == nil || !k.Deletion.over(s.now()):
 			return errNoKey // deleted already, or taken back
 		}
-		return s.deleteRows(tx, &k.keyRecord)
+		if err := s.deleteRows(tx, &k.keyRecord); err != nil {
+			return err
+		}
+		return s.unrelate(tx, &k.keyRecord)
 	})
 	if errors.Is(err, errNoKey) {
 		return nil

@@ -65,6 +65,7 @@ func init() { // the operations themselves refer to the table
 		"ListRetirableGrants":                 own((*call).listRetirableGrants),
 		"PutKeyPolicy":                        onKey((*call).putKeyPolicy),
 		"ReEncrypt":                           own((*call).reEncrypt),
+		"ReplicateKey":                        onKey((*call).replicateKey),
 		"RetireGrant":                         own((*call).retireGrant),
 		"RevokeGrant":                         onKey((*call).revokeGrant),
 		"ScheduleKeyDeletion":                 onKey((*call).scheduleKeyDeletion),
@@ -74,6 +75,7 @@ func init() { // the operations themselves refer to the table
 		"UpdateAlias":                         own((*call).updateAlias),
 		"UpdateCustomKeyStore":                customKeyStore,
 		"UpdateKeyDescription":                onKey((*call).updateKeyDescription),
+		"UpdatePrimaryRegion":                 onKey((*call).updatePrimaryRegion),
 		"Verify":                              onKey((*call).verify),
 		"VerifyMac":                           onKey((*call).verifyMac),
 	}

@@ -25,6 +25,7 @@ const (
 	tableKey       = "key"
 	tablePolicy    = "key-policy"
 	tableMaterial  = "key-material"
+	tableRegions   = "key-regions" // see keyRegions
 	tableAlias     = "alias"
 	tableDue       = "due"           // see dueID
 	tableUsed      = "document-used" // see usedID
@@ -64,6 +65,10 @@ type keyRecord struct {
 	Grants int `json:"grants,omitempty"`
 	// Deletion is set while the key is pending deletion.
 	Deletion *deletion `json:"deletion,omitempty"`
+
+	// regions says where the related keys are; it is nil but for multi-region keys,
+	// and in a row of its own.
+	regions *keyRegions
 }
 
 // A keyTag is one tag of a key.
@@ -72,9 +77,10 @@ type keyTag struct {
 	Value string `json:"value"`
 }
 
-// A deletion is when a key will be deleted.
+// A deletion is when a key will be deleted. Due is zero while the waiting time of
+// a primary key has not begun.
 type deletion struct {
-	Due  time.Time `json:"due"`
+	Due  time.Time `json:"due,omitzero"`
 	Days int32     `json:"days"`
 }
 
@@ -108,13 +114,17 @@ func (k *keyRecord) metadata() kmsapi.KeyMetadata {
 		AWSAccountId: k.Account, KeyId: k.ID, Arn: k.ARN(), CreationDate: kmsapi.Timestamp(k.Created),
 		Enabled: k.State == kmsapi.StateEnabled, Description: k.Description, KeyUsage: k.Usage, KeyState: k.State,
 		Origin: k.Origin, KeyManager: kmsapi.KeyManager, CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec,
-		CurrentKeyMaterialId: k.shown(k.Material),
+		CurrentKeyMaterialId: k.shown(k.Material), MultiRegion: k.multiRegion(), MultiRegionConfiguration: k.regionConfiguration(),
 	}
 	if spec := keyspec.Lookup(k.Spec); spec != nil {
 		m.EncryptionAlgorithms, m.SigningAlgorithms = spec.EncryptionAlgorithms(k.Usage), spec.SigningAlgorithms(k.Usage)
 		m.KeyAgreementAlgorithms, m.MacAlgorithms = spec.KeyAgreementAlgorithms(k.Usage), spec.MacAlgorithms(k.Usage)
 	}
-	if k.Deletion != nil {
+	switch {
+	case k.Deletion == nil:
+	case k.Deletion.waiting():
+		m.PendingDeletionWindowInDays = &k.Deletion.Days
+	default:
 		m.DeletionDate = timestamp(k.Deletion.Due.UnixMilli())
 	}
 	return m
@@ -180,7 +190,7 @@ func (s *Server) readRecord(tx *ledger.Tx, name keyName, k *key) error {
 	if err := json.Unmarshal(content, &k.keyRecord); err != nil {
 		return fmt.Errorf("kms: row of key %s: %w", name.id, err)
 	}
-	return nil
+	return k.readRegions(tx)
 }
 
 // readKey fills k from the rows of one transaction, as the key is at a time, with
@@ -189,7 +199,7 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 	if err := s.readRecord(tx, name, k); err != nil {
 		return err
 	}
-	if k.Deletion != nil && !k.Deletion.Due.After(now) {
+	if k.Deletion != nil && k.Deletion.over(now) {
 		return errNoKey
 	}
 	text, err := k.get(tx, tablePolicy, k.rowID())
@@ -291,17 +301,23 @@ func putRecord(tx *ledger.Tx, k *keyRecord) error {
 // storeKey writes a new key: all of its rows or none.
 func (c *call) storeKey(k *key, material *materialVersion) error {
 	return c.change(func(tx *ledger.Tx) error {
-		if err := putRecord(tx, &k.keyRecord); err != nil {
+		if err := putKey(tx, k); err != nil || material == nil {
 			return err
-		}
-		if _, err := tx.Put(tablePolicy, k.rowID(), []byte(k.policy)); err != nil {
-			return err
-		}
-		if material == nil {
-			return nil
 		}
 		return c.server.putMaterial(tx, &k.keyRecord, *material)
 	})
+}
+
+// putKey writes a new key without its material.
+func putKey(tx *ledger.Tx, k *key) error {
+	if err := putRecord(tx, &k.keyRecord); err != nil {
+		return err
+	}
+	if err := putRegions(tx, &k.keyRecord); err != nil {
+		return err
+	}
+	_, err := tx.Put(tablePolicy, k.rowID(), []byte(k.policy))
+	return err
 }
 
 // changeKey makes a change that was decided on for k, unless a row that the

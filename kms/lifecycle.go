@@ -3,8 +3,6 @@
 package kms
 
 import (
-	"time"
-
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
 )
@@ -57,18 +55,20 @@ func (c *call) scheduleKeyDeletion(k *key, in *kmsapi.ScheduleKeyDeletionInput) 
 	if days < minPendingWindow || days > maxPendingWindow {
 		return nil, kmsapi.Errorf(kmsapi.Validation, "PendingWindowInDays must be between %d and %d (inclusive).", minPendingWindow, maxPendingWindow)
 	}
-	due := c.now.UTC().Add(time.Duration(days) * 24 * time.Hour).Truncate(time.Millisecond)
-	err := c.changeKey(k, func(tx *ledger.Tx, record *keyRecord) error {
-		record.State, record.Deletion = kmsapi.StatePendingDeletion, &deletion{Due: due, Days: days}
-		return putDue(tx, due, dueDeletion, record.rowID())
-	})
-	if err != nil {
-		return nil, err
+	out := &kmsapi.ScheduleKeyDeletionOutput{KeyId: k.ARN(), KeyState: kmsapi.StatePendingDeletion, PendingWindowInDays: days}
+	scheduled := newDeletion(c.now, days)
+	if k.hasReplicas() { // its time begins when they are deleted
+		out.KeyState, scheduled = kmsapi.StatePendingReplicaDeletion, &deletion{Days: days}
+	} else {
+		out.DeletionDate = timestamp(scheduled.Due.UnixMilli())
 	}
-	date := kmsapi.Timestamp(due)
-	return &kmsapi.ScheduleKeyDeletionOutput{
-		KeyId: k.ARN(), DeletionDate: &date, KeyState: kmsapi.StatePendingDeletion, PendingWindowInDays: days,
-	}, nil
+	return out, c.changeKey(k, func(tx *ledger.Tx, record *keyRecord) error {
+		record.State, record.Deletion = out.KeyState, scheduled
+		if scheduled.waiting() {
+			return nil
+		}
+		return putDue(tx, scheduled.Due, dueDeletion, record.rowID())
+	})
 }
 
 // cancelKeyDeletion takes back a scheduled deletion. The key is disabled then.
