@@ -309,5 +309,8 @@ func (s *Stack) Close() error {
 	if s.module != nil {
 		s.module.Close()
 	}
+	if s.KMS != nil {
+		s.KMS.Close()
+	}
 	return errors.Join(removeErr, s.data.Close())
 }

@@ -12,7 +12,9 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"runtime"
 	"testing"
+	"time"
 
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -226,4 +228,29 @@ func TestAttestedForms(t *testing.T) {
 		_, _, _, err = request(recipient(document(t, func(c *issuer.Content) { c.PublicKey = nil })))
 		wantCode(t, err, "ValidationException")
 	}
+}
+
+// A closed service makes no RSA pairs any more and leaves no goroutine behind.
+func TestCloseEndsThePool(t *testing.T) {
+	s := newService(t)
+	key := s.key("")
+	pair := func(spec types.DataKeyPairSpec) error {
+		_, err := s.adminClient().GenerateDataKeyPair(t.Context(), &awskms.GenerateDataKeyPairInput{KeyId: &key, KeyPairSpec: spec})
+		return err
+	}
+	fatal(t, pair("RSA_2048"))
+	s.kms.Close()
+	s.kms.Close()
+	// The goroutine has told that it ends; its last step may be still to come.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		stacks := make([]byte, 1<<20)
+		if !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("keyspec.(*Pool).fill")) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the pool is still at work")
+		}
+	}
+	wantCode(t, pair("RSA_2048"), "KMSInternalException")
+	fatal(t, pair("ECC_NIST_P256"))
 }

@@ -132,6 +132,7 @@ func serve(t testing.TB, dir string, files *datadir.Dir, change ...func(*kms.Con
 	if s.kms, err = kms.New(config); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.kms.Close)
 	if s.admin, err = s.kms.EnsureAdmin(t.Context()); err != nil {
 		t.Fatal(err)
 	}

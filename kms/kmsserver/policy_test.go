@@ -131,7 +131,7 @@ func TestCryptographicErrors(t *testing.T) {
 		"moved":           {func(in *awskms.DecryptInput) { in.EncryptionContext = map[string]string{"kv": ""} }, "InvalidCiphertextException"},
 		"other key":       {func(in *awskms.DecryptInput) { in.KeyId = &b }, "IncorrectKeyException"},
 		"grant token":     {func(in *awskms.DecryptInput) { in.GrantTokens = []string{"x"} }, "InvalidGrantTokenException"},
-		"other algorithm": {func(in *awskms.DecryptInput) { in.EncryptionAlgorithm = "RSAES_OAEP_SHA_256" }, "InvalidKeyUsageException"},
+		"other algorithm": {func(in *awskms.DecryptInput) { in.KeyId, in.EncryptionAlgorithm = &a, "RSAES_OAEP_SHA_256" }, "InvalidKeyUsageException"},
 		"dry run":         {func(in *awskms.DecryptInput) { in.DryRun = aws.Bool(true) }, "DryRunOperationException"},
 		"cut":             {func(in *awskms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[:100] }, "InvalidCiphertextException"},
 		"long context":    {func(in *awskms.DecryptInput) { in.EncryptionContext["x"] = strings.Repeat("x", 8192) }, "ValidationException"},
