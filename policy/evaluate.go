@@ -55,6 +55,13 @@ type Input struct {
 	Request Request
 	// KeyPolicy is the policy of the key that the action is on.
 	KeyPolicy *Policy
+	// UniqueIDs has, by the ARNs of users, roles and sessions that KeyPolicy names,
+	// the unique ids that these users and roles had when the policy was put. Such an
+	// ARN names a caller with that id only, so that whoever is made anew under the
+	// name of a principal that was removed gets nothing that was its own. Of ARNs
+	// that are not in it nothing is known, and they name whoever has them. Source: IAM
+	// User Guide, "AWS JSON policy elements: Principal", under IAM user principals.
+	UniqueIDs map[string]string
 	// NoKey says that the action is on no key, so that identity policies alone
 	// decide, within boundary and session policies. It counts only where KeyPolicy
 	// is nil.
@@ -117,7 +124,7 @@ func Evaluate(in Input) Decision {
 		TakesRecipient: req.TakesRecipient, Policies: []PolicyTrace{},
 	}}
 	p := &d.Trace.Principal
-	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &d.Trace.Action, &d.Trace.Resource} {
+	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &p.UniqueID, &d.Trace.Action, &d.Trace.Resource} {
 		d.Trace.clip(s)
 	}
 	if !in.valid() {
@@ -125,7 +132,7 @@ func Evaluate(in Input) Decision {
 		return d
 	}
 	e := evaluation{
-		request: req, action: strings.ToLower(req.Action), bounded: in.Boundary != nil,
+		request: req, action: strings.ToLower(req.Action), bounded: in.Boundary != nil, ids: in.UniqueIDs,
 		env:   environment{context: fold(req.Context)},
 		trace: &d.Trace, budget: traceBudget,
 	}

@@ -10,8 +10,9 @@ import (
 // An evaluation is one request on its way through the statements.
 type evaluation struct {
 	request *Request
-	action  string // lower case
-	bounded bool   // the caller has a permissions boundary
+	action  string            // lower case
+	bounded bool              // the caller has a permissions boundary
+	ids     map[string]string // Input.UniqueIDs
 	env     environment
 	trace   *Trace
 	budget  int // bytes of trace still free
@@ -62,7 +63,8 @@ func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) 
 	t := StatementTrace{Sid: s.Sid, Effect: s.Effect, NotPrincipal: s.NotPrincipal != nil, Inert: s.Inert()}
 	how := directly
 	if kind == KindKey {
-		how = s.reach(&e.request.Principal, e.bounded)
+		how = s.reach(&e.request.Principal, e.ids, e.bounded)
+		t.Replaced = how == notNamed && len(e.ids) > 0 && s.reach(&e.request.Principal, nil, e.bounded) != notNamed
 		t.Delegates = how == byAccount && s.Effect == Allow
 	}
 	if how == notNamed {

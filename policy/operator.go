@@ -101,6 +101,11 @@ var multivalued = map[string]bool{
 	"aws:tagkeys": true, "aws:principalorgpaths": true, "aws:calledvia": true, "aws:principalservicenameslist": true,
 }
 
+// identityOnly has the condition keys that are absent for key policies. Source: AWS
+// KMS Developer Guide, "AWS KMS condition keys", kms:ResourceAliases, under policy
+// type.
+var identityOnly = map[string]bool{"kms:resourcealiases": true}
+
 // parseOperator reads the name of an operator with its prefix and suffix.
 func parseOperator(s string) (Operator, bool) {
 	var o Operator

@@ -358,6 +358,9 @@ func (d *decoder) condition(o Operator, m member) (Condition, error) {
 	}
 	c := Condition{Operator: o, Key: m.name, operator: o.String(), negated: o.Negated(), folded: strings.ToLower(m.name)}
 	c.multi = multivalued[c.folded]
+	if d.kind == KindKey && identityOnly[c.folded] {
+		c.folded = "" // no request has it
+	}
 	if d.kind == KindKey && o.Set == ForAllValues && strings.HasPrefix(c.folded, contextPrefix) {
 		return Condition{}, fault(d.doc, m.off, "policy.overly-permissive",
 			"OverlyPermissiveCondition:EncryptionContext:%s: ForAllValues matches a request without this key", name[len(contextPrefix)-len("kms:"):])

@@ -141,9 +141,9 @@ const (
 // A PrincipalRef is one principal as a policy names it.
 type PrincipalRef struct {
 	Kind PrincipalKind
-	// Value is the text of the policy: "*", an account id, an ARN or the name of
-	// a service.
+	// Value is the text of the policy: "*", an account id, an ARN, the unique id of
+	// a user or role, or the name of a service.
 	Value string
-	// Account is the account of a PrincipalAccount, and of an ARN.
+	// Account is the account of a PrincipalAccount, and of an ARN; empty otherwise.
 	Account string
 }

@@ -34,6 +34,9 @@ type Principal struct {
 	// UserARN is the ARN of the IAM user who got this federated user's session;
 	// empty if that was the root user.
 	UserARN string `json:"user_arn,omitempty"`
+	// UniqueID is the unique id of the user, or of the role whose session this is,
+	// such as "AIDACKCEVSQ6C2EXAMPLE"; empty if it is not known.
+	UniqueID string `json:"unique_id,omitempty"`
 }
 
 var (
@@ -42,19 +45,24 @@ var (
 	rootForm    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
 	iamForm     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):(user|role)/[\w+=,.@/-]+$`)
 	sessionForm = regexp.MustCompile(`^arn:aws[a-z-]*:sts::([0-9]{12}):assumed-role/[\w+=,.@-]+/[\w+=,.@-]+$`)
+	idForm      = regexp.MustCompile(`^(AIDA|AROA)[A-Z0-9]{12,124}$`)
 	fedForm     = regexp.MustCompile(`^arn:aws[a-z-]*:sts::([0-9]{12}):federated-user/[\w+=,.@-]+$`)
 )
 
 // ParsePrincipal reads a principal as it stands under "AWS" in a policy: "*", an
-// account of twelve digits, or the ARN of an account's root, a user, a role, a
-// session of a role or a federated user. It returns false for all else. Source:
-// IAM User Guide, "AWS JSON policy elements: Principal".
+// account of twelve digits, the ARN of an account's root, a user, a role, a session
+// of a role or a federated user, or the unique id of a user or role. It returns
+// false for all else. Source: IAM User Guide, "AWS JSON policy elements: Principal"
+// and "IAM identifiers".
 func ParsePrincipal(s string) (PrincipalRef, bool) {
 	if s == "*" {
 		return PrincipalRef{Kind: PrincipalEveryone, Value: s}, true
 	}
 	if accountForm.MatchString(s) {
 		return PrincipalRef{Kind: PrincipalAccount, Value: s, Account: s}, true
+	}
+	if m := idForm.FindStringSubmatch(s); m != nil {
+		return PrincipalRef{Kind: map[string]PrincipalKind{"AIDA": PrincipalUser, "AROA": PrincipalRole}[m[1]], Value: s}, true
 	}
 	for _, form := range []struct {
 		re   *regexp.Regexp
@@ -89,7 +97,12 @@ const (
 	directly
 )
 
-func (r PrincipalRef) names(p *Principal) reach {
+// names tells how the principal names the caller. ids has the unique ids of the
+// principals that are named by ARN, as far as they are known: see [Input].
+func (r PrincipalRef) names(p *Principal, ids map[string]string) reach {
+	if id, known := ids[r.Value]; known && id != p.UniqueID {
+		return notNamed
+	}
 	switch r.Kind {
 	case PrincipalEveryone:
 		return directly
@@ -102,7 +115,7 @@ func (r PrincipalRef) names(p *Principal) reach {
 		}
 		return byAccount
 	case PrincipalRole:
-		if p.RoleARN != "" && r.Value == p.RoleARN {
+		if p.RoleARN != "" && (r.Value == p.RoleARN || r.Value == p.UniqueID) {
 			return limited
 		}
 		return notNamed
@@ -115,7 +128,7 @@ func (r PrincipalRef) names(p *Principal) reach {
 	switch {
 	case p.Type == CallerService:
 		return notNamed
-	case r.Value == p.ARN:
+	case r.Value == p.ARN, r.Kind == PrincipalUser && p.Type == CallerUser && r.Value == p.UniqueID:
 		return directly
 	case r.Kind == PrincipalUser && p.Type == CallerFederated && r.Value == p.UserARN:
 		return limited
@@ -128,11 +141,11 @@ func (r PrincipalRef) names(p *Principal) reach {
 // the account, the role if there is one, and the caller itself. Whoever has a
 // permissions boundary is never left out. Source: IAM User Guide, "AWS JSON policy
 // elements: NotPrincipal".
-func (s *Statement) reach(p *Principal, bounded bool) reach {
+func (s *Statement) reach(p *Principal, ids map[string]string, bounded bool) reach {
 	if s.NotPrincipal == nil {
 		best := notNamed
 		for _, r := range s.Principal {
-			best = max(best, r.names(p))
+			best = max(best, r.names(p, ids))
 		}
 		return best
 	}
@@ -141,7 +154,7 @@ func (s *Statement) reach(p *Principal, bounded bool) reach {
 	}
 	lists := func(kinds ...PrincipalKind) bool {
 		return slices.ContainsFunc(s.NotPrincipal, func(r PrincipalRef) bool {
-			return slices.Contains(kinds, r.Kind) && r.names(p) != notNamed
+			return slices.Contains(kinds, r.Kind) && r.names(p, ids) != notNamed
 		})
 	}
 	if lists(PrincipalEveryone) || p.Type == CallerService && lists(PrincipalService) {

@@ -75,7 +75,7 @@ var simDifferences = []simDifference{
 		return p.everyStatement(func(_ *simPolicy, s *simStatement) bool {
 			one := func(name string) bool {
 				ref, ok := ParsePrincipal(name)
-				return ok && ref.names(&p.Caller) != notNamed
+				return ok && ref.names(&p.Caller, nil) != notNamed
 			}
 			if len(p.Boundary) > 0 || !slices.ContainsFunc(s.NotPrincipal, one) {
 				return false

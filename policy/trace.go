@@ -133,6 +133,9 @@ type StatementTrace struct {
 	Delegates bool `json:"delegates,omitempty"`
 	// NotPrincipal marks a statement that names whom it leaves out.
 	NotPrincipal bool `json:"not_principal,omitempty"`
+	// Replaced marks a statement that names the caller's ARN, but from before a
+	// principal was removed and the caller made under its name.
+	Replaced bool `json:"replaced,omitempty"`
 	// Inert marks a statement that can never apply: it has no Action or no
 	// Resource.
 	Inert bool `json:"inert,omitempty"`
