@@ -36,7 +36,7 @@ func errGrantToken() *kmsapi.Error {
 // need not be there any more.
 func (s *Server) openGrantToken(token string) (name keyName, id string, err error) {
 	wrapped, err := base64.StdEncoding.Strict().DecodeString(token)
-	if err != nil {
+	if err != nil || strings.ContainsAny(token, "\r\n") { // which the decoder passes over
 		return name, "", errGrantToken()
 	}
 	row, err := s.rootKey.Unwrap(wrapped, grantTokenBinding)
