@@ -247,3 +247,30 @@ func TestSignatureAndMacRefusals(t *testing.T) {
 	_, err = c.GenerateMac(ctx, &awskms.GenerateMacInput{KeyId: &mac, Message: []byte("x"), MacAlgorithm: "HMAC_SHA_512"})
 	refusal(t, "other hash", err, "InvalidKeyUsageException", "Algorithm HMAC_SHA_512 is incompatible with key spec HMAC_256.")
 }
+
+// A grant token that is none is refused by every operation that uses a key.
+func TestUsesRefuseGrantTokens(t *testing.T) {
+	s := newService(t)
+	blob := `"` + base64Of([]byte("x")) + `"`
+	bodies := map[string]string{
+		"Encrypt": `"Plaintext":` + blob, "Decrypt": `"CiphertextBlob":` + blob, "ReEncrypt": `"DestinationKeyId":"x","CiphertextBlob":` + blob,
+		"GenerateDataKey": `"NumberOfBytes":1`, "GenerateDataKeyWithoutPlaintext": `"NumberOfBytes":1`,
+		"GenerateDataKeyPair": `"KeyPairSpec":"RSA_2048"`, "GenerateDataKeyPairWithoutPlaintext": `"KeyPairSpec":"RSA_2048"`,
+		"Sign": `"SigningAlgorithm":"ECDSA_SHA_256","Message":` + blob, "Verify": `"SigningAlgorithm":"ECDSA_SHA_256","Message":` + blob + `,"Signature":` + blob,
+		"GenerateMac": `"MacAlgorithm":"HMAC_SHA_256","Message":` + blob, "VerifyMac": `"MacAlgorithm":"HMAC_SHA_256","Message":` + blob + `,"Mac":` + blob,
+		"DeriveSharedSecret": `"KeyAgreementAlgorithm":"ECDH","PublicKey":` + blob, "GetPublicKey": `"DryRun":false`,
+	}
+	for _, u := range uses {
+		body, key := bodies[u.name], s.keyFor(u)
+		if body == "" {
+			t.Errorf("%s is not tried", u.name)
+			continue
+		}
+		for _, token := range []string{"x", base64Of(make([]byte, 64))} {
+			status, answer, _ := s.send(raw{target: "TrentService." + u.name, body: `{"KeyId":"` + key + `","GrantTokens":["` + token + `"],` + body + `}`})
+			if status != 400 || !strings.Contains(answer, `"__type":"InvalidGrantTokenException"`) {
+				t.Errorf("%s: %d %s", u.name, status, answer)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha512"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/cretula/cretula/internal/need"
+	"github.com/cretula/cretula/kms/ledger"
 )
 
 // An openssl runs the program in a folder of its own.
@@ -169,5 +171,82 @@ func TestOpenSSLDerives(t *testing.T) {
 		rand.Read(garbage)
 		_, err = s.adminClient().DeriveSharedSecret(t.Context(), &awskms.DeriveSharedSecretInput{KeyId: &key, PublicKey: garbage, KeyAgreementAlgorithm: "ECDH"})
 		refusal(t, "garbage", err, "ValidationException", "")
+	}
+}
+
+// material returns the key material of a key as the store has it, unwrapped.
+func (s *service) material(key string) (secret []byte) {
+	s.t.Helper()
+	id := key[strings.LastIndexByte(key, '/')+1:]
+	prefix := account + "/" + region + "/" + id + "/"
+	err := s.files.Ledger.View(s.t.Context(), func(tx *ledger.Tx) error {
+		return tx.Scan("key-material", prefix, func(row ledger.Row) bool {
+			if secret != nil {
+				s.t.Errorf("%s has more than one material", key)
+			}
+			fatal(s.t, row.Err)
+			var err error
+			secret, err = s.files.RootKey.Unwrap(row.Content, []byte("cretula.kms.material\x00"+key+"\x00"+strings.TrimPrefix(row.ID, prefix)))
+			fatal(s.t, err)
+			return true
+		})
+	})
+	fatal(s.t, err)
+	if len(secret) == 0 {
+		s.t.Fatalf("%s has no material", key)
+	}
+	return secret
+}
+
+// The service accepts what OpenSSL signs with the same private key, and nothing
+// else.
+func TestServiceVerifiesOpenSSLSignatures(t *testing.T) {
+	o := newOpenSSL(t)
+	s := newService(t)
+	o.file("message", []byte("the message"))
+	for _, kind := range keyKinds {
+		if kind.usage != "SIGN_VERIFY" || strings.HasPrefix(string(kind.spec), "ML_DSA") || kind.spec == "RSA_4096" {
+			continue
+		}
+		key := s.make(kind.spec, kind.usage)
+		o.file("private", s.material(key))
+		for _, algorithm := range kind.algorithms {
+			if algorithm == "ED25519_PH_SHA_512" {
+				continue
+			}
+			args := append([]string{"pkeyutl", "-sign", "-keyform", "DER", "-inkey", "private", "-in", "message", "-out", "signature"}, verifyArgs(algorithm)...)
+			o.must(args...)
+			verify := func(message string) error {
+				_, err := s.adminClient().Verify(t.Context(), &awskms.VerifyInput{KeyId: &key, Message: []byte(message), Signature: o.read("signature"),
+					SigningAlgorithm: types.SigningAlgorithmSpec(algorithm)})
+				return err
+			}
+			if err := verify("the message"); err != nil {
+				t.Errorf("%s, %s: %v", kind.spec, algorithm, err)
+			}
+			refusal(t, algorithm, verify("another message"), "KMSInvalidSignatureException", "")
+		}
+	}
+}
+
+// OpenSSL makes the same MACs.
+func TestOpenSSLMacs(t *testing.T) {
+	o := newOpenSSL(t)
+	s := newService(t)
+	for _, kind := range keyKinds {
+		if kind.usage != "GENERATE_VERIFY_MAC" {
+			continue
+		}
+		key, algorithm := s.make(kind.spec, kind.usage), types.MacAlgorithmSpec(kind.algorithms[0])
+		message := bytes.Repeat([]byte("message "), 512)
+		o.must("mac", "-digest", strings.ReplaceAll(strings.TrimPrefix(string(algorithm), "HMAC_"), "_", ""), "-macopt", "hexkey:"+hex.EncodeToString(s.material(key)),
+			"-binary", "-in", o.file("message", message), "-out", "mac", "HMAC")
+		made, err := s.adminClient().GenerateMac(t.Context(), &awskms.GenerateMacInput{KeyId: &key, Message: message, MacAlgorithm: algorithm})
+		if err != nil || !bytes.Equal(made.Mac, o.read("mac")) {
+			t.Errorf("%s: another MAC, %v", kind.spec, err)
+		}
+		if _, err := s.adminClient().VerifyMac(t.Context(), &awskms.VerifyMacInput{KeyId: &key, Message: message, MacAlgorithm: algorithm, Mac: o.read("mac")}); err != nil {
+			t.Errorf("%s: %v", kind.spec, err)
+		}
 	}
 }
