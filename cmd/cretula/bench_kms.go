@@ -24,6 +24,9 @@ type kmsBench struct {
 	plain, attested int
 	// loop is how often a turn repeats what is measured without requests.
 	loop int
+	// program is this program, which is run as the server; the running executable
+	// if empty.
+	program string
 }
 
 // benchConnections is how many clients there are, each with one connection that
@@ -182,7 +185,7 @@ func (r *kmsBenchResult) judge(small, large kmsSamples) {
 
 func (r *kmsBenchResult) print(env *cli.Env) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %s; processor time of the server, medians of %d rounds, %d connections\n\n", r.Go, r.Platform, r.Rounds, r.Connections)
+	fmt.Fprintf(&b, "%s, %s; processor time of the server\nmedians of %d rounds, %d connections\n\n", r.Go, r.Platform, r.Rounds, r.Connections)
 	fmt.Fprintf(&b, "  %-34s%12s%14s\n", "", "2 keys", fmt.Sprintf("%d keys", r.Keys))
 	for _, row := range []struct{ name, text string }{
 		{benchSignature, "request, signature verified only"}, {benchDecrypt, "Decrypt"}, {benchAttested, "attested Decrypt"},

@@ -267,9 +267,11 @@ func (r *benchRig) startChild(ctx context.Context, dir string) (_ *benchChild, e
 	if err != nil {
 		return nil, err
 	}
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
+	program := r.bench.program
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
 	c := &benchChild{process: exec.CommandContext(ctx, program, "bench", benchServerCommand)}
 	c.process.Stderr = r.env.Stderr
