@@ -62,7 +62,7 @@ var explainOperation = &kmsapi.Operation{
 // CallExplain is [Server.Call] for ExplainDecision: the body is an [ExplainInput],
 // the answer an [Event].
 //
-// It goes to a caller who may call GetKeyPolicy on the key that the event is
+// It goes to a caller who may call GetKeyPolicy on each key that the event is
 // about; where it is about none, to one of the same account whose identity
 // policies allow GetKeyPolicy on every key. All others get the same
 // AccessDeniedException, whether or not the decision exists. Identity policies of
@@ -105,14 +105,18 @@ func (e *Event) hideIdentityPolicies() {
 	}
 }
 
+// mayExplain decides on every key that the event is about, as its decisions show
+// the policies of all of them.
 func (c *call) mayExplain(event *Event) error {
-	var k *key
-	if len(event.Resources) > 0 {
-		name, ok := parseARN(event.Resources[0].ARN)
+	if len(event.Resources) == 0 {
+		return c.mayExplainKey(event, nil)
+	}
+	for _, resource := range event.Resources {
+		name, ok := parseARN(resource.ARN)
 		if !ok {
 			return errExplain()
 		}
-		loaded, err := c.server.loadKey(c.ctx, name, &c.caller.Principal)
+		k, err := c.server.loadKey(c.ctx, name, &c.caller.Principal)
 		if tampered, ok := errors.AsType[*ledger.TamperedError](err); ok {
 			// Nobody can be shown to have the right.
 			return &kmsapi.Error{Code: kmsapi.AccessDenied, Message: errExplain().Message, Err: tampered}
@@ -122,9 +126,17 @@ func (c *call) mayExplain(event *Event) error {
 		}
 		if err == nil {
 			c.noteKey(name)
-			k = loaded
+		}
+		if err := c.mayExplainKey(event, k); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// mayExplainKey decides on one key of the event, nil if there is none or none any
+// more.
+func (c *call) mayExplainKey(event *Event, k *key) error {
 	if k == nil && event.UserIdentity.AccountID != c.caller.Principal.Account {
 		return errExplain()
 	}
@@ -134,10 +146,7 @@ func (c *call) mayExplain(event *Event) error {
 	if err != nil {
 		return err
 	}
-	decision := policy.Evaluate(in)
-	c.event.Decision = &decision
-	if !decision.Allowed {
-		c.event.Outcome = Denied
+	if c.judge(in) != nil {
 		return errExplain()
 	}
 	return nil

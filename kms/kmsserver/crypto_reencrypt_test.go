@@ -282,3 +282,55 @@ func TestReEncryptAcrossAccounts(t *testing.T) {
 	_, err = c.ReEncrypt(ctx, &awskms.ReEncryptInput{CiphertextBlob: back.CiphertextBlob, DestinationKeyId: &open})
 	wantCode(t, err, "AccessDeniedException")
 }
+
+// Grants count on each side for itself, with the encryption context of that side.
+func TestReEncryptByGrants(t *testing.T) {
+	s := newService(t)
+	ctx, admin := t.Context(), s.adminClient()
+	grantee := "arn:aws:iam::000000000000:user/grantee"
+	c := s.client(s.principal(kms.User, "grantee"), region)
+	from, to := s.key(""), s.key("")
+	sealed := s.encrypt(from, "", map[string]string{"side": "from"})
+	reEncrypt := func(context map[string]string) error {
+		_, err := c.ReEncrypt(ctx, &awskms.ReEncryptInput{CiphertextBlob: sealed, SourceEncryptionContext: map[string]string{"side": "from"},
+			DestinationKeyId: &to, DestinationEncryptionContext: context})
+		return err
+	}
+	grant := func(key string, operation types.GrantOperation, side string) {
+		_, err := admin.CreateGrant(ctx, &awskms.CreateGrantInput{KeyId: &key, GranteePrincipal: &grantee, Operations: []types.GrantOperation{operation},
+			Constraints: &types.GrantConstraints{EncryptionContextSubset: map[string]string{"side": side}}})
+		fatal(t, err)
+	}
+	grant(to, "ReEncryptTo", "to")
+	wantCode(t, reEncrypt(map[string]string{"side": "to"}), "AccessDeniedException")
+	grant(from, "ReEncryptFrom", "to")
+	wantCode(t, reEncrypt(map[string]string{"side": "to"}), "AccessDeniedException")
+	grant(from, "ReEncryptFrom", "from")
+	fatal(t, reEncrypt(map[string]string{"side": "to"}))
+	for _, context := range []map[string]string{nil, {}, {"side": "from"}, {"Side": "to"}} {
+		wantCode(t, reEncrypt(context), "AccessDeniedException")
+	}
+}
+
+// The decisions show the policies of both keys: who may read one of them only does
+// not get them told.
+func TestReEncryptExplained(t *testing.T) {
+	s := newService(t)
+	from, to := s.key(""), s.key("")
+	_, err := s.client(s.principal(kms.User, "nobody", allowAll(`"kms:ReEncryptFrom"`)), region).ReEncrypt(t.Context(), &awskms.ReEncryptInput{
+		CiphertextBlob: s.encrypt(from, "", nil), DestinationKeyId: &to})
+	_, _, _, decision := refused(t, err)
+	for name, e := range map[string]struct {
+		resources string
+		told      bool
+	}{"both": {`["` + from + `","` + to + `"]`, true}, "from": {`"` + from + `"`, false}, "to": {`"` + to + `"`, false}} {
+		reader := s.principal(kms.User, name, `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:GetKeyPolicy","Resource":`+e.resources+`}}`)
+		status, answer, _ := s.send(raw{credentials: reader, target: "CretulaService.ExplainDecision", body: `{"DecisionId":"` + decision + `"}`})
+		if (status == 200) != e.told {
+			t.Errorf("%s: %d %s", name, status, answer)
+		}
+		if told := bytes.Contains([]byte(answer), []byte("kms:ReEncryptTo")) && bytes.Contains([]byte(answer), []byte("kms:ReEncryptFrom")); told != e.told {
+			t.Errorf("%s: told %v: %s", name, told, answer)
+		}
+	}
+}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 the deprecated member is answered too
+
 package kmsserver_test
 
 import (
