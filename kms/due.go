@@ -17,6 +17,8 @@ import (
 // row only says when to look: the record of the key says what is so.
 const (
 	dueDeletion = "deletion"
+	dueRotation = "rotation"
+	dueExpiry   = "expiry"
 	dueForm     = "2006-01-02T15:04:05.000Z"
 	// dueInterval is how often [Server.Run] looks for work.
 	dueInterval = 15 * time.Second
@@ -25,6 +27,8 @@ const (
 // dueWork has what is done when a row of the table "due" has become due.
 var dueWork = map[string]func(*Server, context.Context, keyName) error{
 	dueDeletion: (*Server).deleteDueKey,
+	dueRotation: (*Server).rotateDueKey,
+	dueExpiry:   (*Server).deleteExpiredMaterial,
 }
 
 func dueID(when time.Time, work, row string) string {
@@ -103,14 +107,23 @@ func (s *Server) DoDue(ctx context.Context) error {
 	return errors.Join(err, s.clearUsed(ctx))
 }
 
-// deleteDueKey deletes a key whose waiting time is over, with all of its rows.
-func (s *Server) deleteDueKey(ctx context.Context, name keyName) error {
-	event, err := s.ownEvent("DeleteKey", "Service")
+// serviceEvent begins the event of what the service does to a key by itself.
+func (s *Server) serviceEvent(what string, name keyName) (*Event, error) {
+	event, err := s.ownEvent(what, "Service")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	event.EventSource, event.Region = sourceKMS, name.region
 	event.Resources = []EventResource{{AccountID: name.account, Type: "AWS::KMS::Key", ARN: keyARN(name.region, name.account, name.id)}}
+	return event, nil
+}
+
+// deleteDueKey deletes a key whose waiting time is over, with all of its rows.
+func (s *Server) deleteDueKey(ctx context.Context, name keyName) error {
+	event, err := s.serviceEvent("DeleteKey", name)
+	if err != nil {
+		return err
+	}
 	_, err = s.change(ctx, event, func(tx *ledger.Tx) error {
 		k := new(key)
 		switch err := s.readRecord(tx, name, k); {

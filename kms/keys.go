@@ -65,6 +65,7 @@ type keyRecord struct {
 	Grants int `json:"grants,omitempty"`
 	// Deletion is set while the key is pending deletion.
 	Deletion *deletion `json:"deletion,omitempty"`
+	versions
 
 	// regions says where the related keys are; it is nil but for multi-region keys,
 	// and in a row of its own.
@@ -116,6 +117,7 @@ func (k *keyRecord) metadata() kmsapi.KeyMetadata {
 		Origin: k.Origin, KeyManager: kmsapi.KeyManager, CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec,
 		CurrentKeyMaterialId: k.shown(k.Material), MultiRegion: k.multiRegion(), MultiRegionConfiguration: k.regionConfiguration(),
 	}
+	m.ExpirationModel, m.ValidTo = k.expiration()
 	if spec := keyspec.Lookup(k.Spec); spec != nil {
 		m.EncryptionAlgorithms, m.SigningAlgorithms = spec.EncryptionAlgorithms(k.Usage), spec.SigningAlgorithms(k.Usage)
 		m.KeyAgreementAlgorithms, m.MacAlgorithms = spec.KeyAgreementAlgorithms(k.Usage), spec.MacAlgorithms(k.Usage)
@@ -202,6 +204,7 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 	if k.Deletion != nil && k.Deletion.over(now) {
 		return errNoKey
 	}
+	k.lapse(now)
 	text, err := k.get(tx, tablePolicy, k.rowID())
 	if err != nil {
 		return err
@@ -210,7 +213,7 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 	if err := k.readGrants(tx, asker); err != nil {
 		return err
 	}
-	if k.Material == "" {
+	if k.Material == "" || k.missing(k.Material) {
 		return nil
 	}
 	k.wrapped, err = k.get(tx, tableMaterial, k.rowID()+"/"+k.Material)
@@ -357,6 +360,7 @@ func (k *keyRecord) clone() keyRecord {
 	copied := *k
 	copied.Tags = slices.Clone(k.Tags)
 	copied.Aliases = slices.Clone(k.Aliases)
+	copied.versions = k.versions.clone()
 	return copied
 }
 

@@ -25,9 +25,12 @@ func (c *call) disableKey(k *key, _ *kmsapi.DisableKeyInput) (*kmsapi.DisableKey
 }
 
 func (c *call) setState(k *key, state string) error {
-	return c.changeKey(k, func(_ *ledger.Tx, record *keyRecord) error {
+	return c.changeKey(k, func(tx *ledger.Tx, record *keyRecord) error {
 		record.State = state
-		return nil
+		if state != kmsapi.StateEnabled {
+			return nil
+		}
+		return record.resumeRotation(tx, c.now)
 	})
 }
 

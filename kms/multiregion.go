@@ -123,7 +123,7 @@ func createConditions(m policy.Context, in any) {
 func share(primary, replica *keyRecord) {
 	replica.Spec, replica.Usage, replica.Origin = primary.Spec, primary.Usage, primary.Origin
 	if primary.Origin == kmsapi.OriginAWSKMS {
-		replica.Material = primary.Material
+		replica.Material, replica.versions = primary.Material, primary.versions.clone()
 	}
 }
 

@@ -22,6 +22,9 @@ type matcher struct {
 func (m *matcher) match(path string, want, got any) error {
 	switch want := want.(type) {
 	case string:
+		if number, ok := m.player.vars[strings.TrimSuffix(strings.TrimPrefix(want, "${"), "}")].(float64); ok {
+			return m.match(path, number, got)
+		}
 		return m.text(path, m.player.substitute(want).(string), got)
 	case map[string]any:
 		if embedded, ok := want["$json"]; ok && len(want) == 1 {
