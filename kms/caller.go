@@ -19,13 +19,19 @@ const sessionName = "cretula"
 
 // A Principal is who an access key belongs to.
 type Principal struct {
-	Type    PrincipalType `json:"type"`
-	Name    string        `json:"name"`
-	Account string        `json:"account"`
+	Type PrincipalType `json:"type"`
+	// Name is the name, behind its path if it has one: "worker", "batch/worker".
+	Name    string `json:"name"`
+	Account string `json:"account"`
 	// Policies are the identity policies, JSON texts.
 	Policies []string `json:"policies"`
 	// Boundary is the permissions boundary, a JSON text; empty if there is none.
 	Boundary string `json:"boundary,omitempty"`
+	// Tags are for the condition keys aws:PrincipalTag/….
+	Tags map[string]string `json:"tags,omitempty"`
+	// ID is the unique id, which no other principal ever had or gets: "AIDA" of a
+	// user, "AROA" of a role, and 17 more characters.
+	ID string `json:"id,omitempty"`
 }
 
 // IdentityARN returns the ARN of the user or role itself, which key policies
@@ -41,6 +47,16 @@ func (p *Principal) ARN() string {
 		return "arn:aws:sts::" + p.Account + ":assumed-role/" + p.baseName() + "/" + sessionName
 	}
 	return p.IdentityARN()
+}
+
+// UserID returns the value of aws:userid: the unique id of a user, that of a role
+// with the name of the session. Source: IAM User Guide, "IAM policy elements:
+// Variables and tags", under information that you can use.
+func (p *Principal) UserID() string {
+	if p.Type == Role {
+		return p.ID + ":" + sessionName
+	}
+	return p.ID
 }
 
 // baseName is the name without its path: session ARNs leave a role's path out.

@@ -78,6 +78,7 @@ func (c *call) request(k *key) (policy.Input, error) {
 	if err != nil {
 		return policy.Input{}, fmt.Errorf("kms: policy of key %s: %w", k.ARN(), err)
 	}
+	in.UniqueIDs = k.principals
 	in.KeyPolicy, in.Request.Resource, in.Request.ResourceAccount, in.Grants = parsed, k.ARN(), k.Account, c.heldGrants(k)
 	return in, nil
 }
@@ -110,7 +111,7 @@ func (c *call) identityPolicies(in *policy.Input) error {
 }
 
 func policyPrincipal(p *Principal) policy.Principal {
-	out := policy.Principal{Type: policy.CallerUser, ARN: p.ARN(), AccountID: p.Account}
+	out := policy.Principal{Type: policy.CallerUser, ARN: p.ARN(), AccountID: p.Account, UniqueID: p.ID}
 	if p.Type == Role {
 		out.Type, out.RoleARN = policy.CallerRoleSession, p.IdentityARN()
 	}
@@ -122,7 +123,7 @@ func policyPrincipal(p *Principal) policy.Principal {
 func (c *call) conditions(k *key) policy.Context {
 	m := make(policy.Context, 64)
 	c.globalConditions(m)
-	if c.op.Name != "GenerateRandom" { // which has no kms:CallerAccount
+	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") {
 		m["kms:calleraccount"] = policy.Values{c.caller.Principal.Account}
 	}
 	if k != nil {
@@ -186,9 +187,16 @@ func (c *call) globalConditions(m policy.Context) {
 	m["aws:principalarn"] = policy.Values{p.IdentityARN()}
 	m["aws:principalaccount"] = policy.Values{p.Account}
 	m["aws:principaltype"] = policy.Values{identityTypes[p.Type]}
+	m["aws:userid"] = policy.Values{p.UserID()}
 	if p.Type == User {
 		m["aws:username"] = policy.Values{p.baseName()}
 	}
+	for key, value := range p.Tags {
+		m.Add("aws:principaltag/"+key, value)
+	}
+	// No service of AWS calls here, neither for itself nor for others.
+	m["aws:principalisawsservice"] = policy.Values{"false"}
+	m["aws:viaawsservice"] = policy.Values{"false"}
 	m["aws:securetransport"] = policy.Values{strconv.FormatBool(c.caller.SecureTransport)}
 	m["aws:currenttime"] = policy.Values{c.now.UTC().Format(time.RFC3339)}
 	m["aws:epochtime"] = policy.Values{strconv.FormatInt(c.now.Unix(), 10)}

@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -105,9 +106,6 @@ func (c *call) newGrant(k *key, in *kmsapi.CreateGrantInput) (*grantRecord, erro
 	if err := checkGrantConstraints(&k.keyRecord, in.Constraints); err != nil {
 		return nil, err
 	}
-	if err := c.checkGrantPrincipals(in.GranteePrincipal, in.RetiringPrincipal); err != nil {
-		return nil, err
-	}
 	id, err := randomHex(c.server.random, grantIDSize)
 	if err != nil {
 		return nil, err
@@ -122,7 +120,7 @@ func (c *call) newGrant(k *key, in *kmsapi.CreateGrantInput) (*grantRecord, erro
 		g.Equals, g.Subset = in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset
 		g.SourceArn = valueOr(in.Constraints.SourceArn, "")
 	}
-	return g, nil
+	return g, c.bindGrantPrincipals(g)
 }
 
 // checkGrantees checks who is named (API reference, CreateGrant: GranteePrincipal,
@@ -198,20 +196,27 @@ func checkGrantConstraints(k *keyRecord, constraints *kmsapi.GrantConstraints) e
 	return nil
 }
 
-// checkGrantPrincipals refuses principals that cannot be. Users and roles must
-// exist as far as is known, like those of a key policy.
-func (c *call) checkGrantPrincipals(arns ...*string) error {
-	accounts, known, err := c.knownPrincipals()
-	if err != nil {
-		return err
-	}
-	for _, arn := range arns {
-		if arn == nil {
+// bindGrantPrincipals notes the unique ids of the principals of a grant, and refuses
+// those that cannot be. Users and roles must exist as far as is known, like those of
+// a key policy.
+func (c *call) bindGrantPrincipals(g *grantRecord) error {
+	for _, p := range []struct{ arn, id *string }{{&g.Grantee, &g.GranteeID}, {&g.Retiring, &g.RetiringID}} {
+		if *p.arn == "" {
 			continue
 		}
-		ref, ok := parseGrantPrincipal(*arn)
-		if !ok || !principalExists(ref, accounts, known) {
-			return invalidPrincipal(*arn)
+		ref, ok := parseGrantPrincipal(*p.arn)
+		if !ok {
+			return invalidPrincipal(*p.arn)
+		}
+		err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) (err error) {
+			*p.id, err = c.server.uniqueID(tx, ref)
+			return err
+		})
+		if errors.Is(err, errPrincipalRef) {
+			return invalidPrincipal(*p.arn)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -118,7 +118,7 @@ func (c *call) decideRetire(k *key, g *grantRecord) error {
 	if constraints := g.constraints(); constraints != nil {
 		constraintConditions(in.Request.Context, constraints)
 	}
-	in.Grants = g.retireRights(k.Account)
+	in.Grants = g.retireRights(k.Account, c.caller.Principal.ID)
 	denials := []policy.Cause{policy.CauseKeyDeny, policy.CauseIdentityDeny, policy.CauseBoundaryDeny, policy.CauseSessionDeny}
 	if d := policy.Evaluate(in); slices.Contains(denials, d.Cause) {
 		return c.judge(in)
@@ -129,11 +129,15 @@ func (c *call) decideRetire(k *key, g *grantRecord) error {
 	return c.judge(in)
 }
 
-// retireRights are the rights to retire the grant, as grants. No constraint applies
-// to them (API reference, CreateGrant, Constraints).
-func (g *grantRecord) retireRights(keyAccount string) []policy.Grant {
-	names := []string{g.retiring()}
-	if slices.Contains(g.Operations, "RetireGrant") {
+// retireRights are the rights to retire the grant, as grants, that a caller with a
+// unique id can have. No constraint applies to them (API reference, CreateGrant,
+// Constraints).
+func (g *grantRecord) retireRights(keyAccount, callerID string) []policy.Grant {
+	var names []string
+	if g.RetiringID == "" || g.RetiringID == callerID {
+		names = append(names, g.retiring())
+	}
+	if slices.Contains(g.Operations, "RetireGrant") && (g.GranteeID == "" || g.GranteeID == callerID) {
 		names = append(names, g.grantee())
 	}
 	names = append(names, rootARN(g.IssuingAccount), rootARN(keyAccount))

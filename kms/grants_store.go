@@ -35,14 +35,18 @@ type grantRecord struct {
 	Created        int64  `json:"created_ms"`
 	IssuingAccount string `json:"issuing_account"`
 	// Of Grantee and GranteeService one is set, of the two others one at most.
-	Grantee         string            `json:"grantee,omitempty"`
-	GranteeService  string            `json:"grantee_service,omitempty"`
-	Retiring        string            `json:"retiring,omitempty"`
-	RetiringService string            `json:"retiring_service,omitempty"`
-	Operations      []string          `json:"operations"`
-	Equals          map[string]string `json:"equals,omitzero"`
-	Subset          map[string]string `json:"subset,omitzero"`
-	SourceArn       string            `json:"source_arn,omitempty"`
+	Grantee         string `json:"grantee,omitempty"`
+	GranteeService  string `json:"grantee_service,omitempty"`
+	Retiring        string `json:"retiring,omitempty"`
+	RetiringService string `json:"retiring_service,omitempty"`
+	// GranteeID and RetiringID are the unique ids that these principals had when the
+	// grant was made: see uniqueID.
+	GranteeID  string            `json:"grantee_id,omitempty"`
+	RetiringID string            `json:"retiring_id,omitempty"`
+	Operations []string          `json:"operations"`
+	Equals     map[string]string `json:"equals,omitzero"`
+	Subset     map[string]string `json:"subset,omitzero"`
+	SourceArn  string            `json:"source_arn,omitempty"`
 }
 
 // grantee returns the name that the grantee goes by in decisions.
@@ -259,7 +263,9 @@ func (k *key) readGrants(tx *ledger.Tx, p *Principal) error {
 			if err != nil {
 				return err
 			}
-			k.grants = append(k.grants, g.policy())
+			if g.GranteeID == "" || g.GranteeID == p.ID {
+				k.grants = append(k.grants, g.policy())
+			}
 		}
 	}
 	return nil

@@ -17,7 +17,8 @@ func (c *call) getKeyPolicy(k *key, in *kmsapi.GetKeyPolicyInput) (*kmsapi.GetKe
 	if valueOr(in.PolicyName, kmsapi.DefaultPolicy) != kmsapi.DefaultPolicy {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "No such policy exists")
 	}
-	return &kmsapi.GetKeyPolicyOutput{Policy: k.policy, PolicyName: kmsapi.DefaultPolicy}, nil
+	text, err := c.shownPolicy(k)
+	return &kmsapi.GetKeyPolicyOutput{Policy: text, PolicyName: kmsapi.DefaultPolicy}, err
 }
 
 // putKeyPolicy replaces the policy of a key.
@@ -35,8 +36,7 @@ func (c *call) putKeyPolicy(k *key, in *kmsapi.PutKeyPolicyInput) (*kmsapi.PutKe
 		if err := c.useDocument(tx); err != nil {
 			return err
 		}
-		_, err := tx.Put(tablePolicy, k.rowID(), []byte(*in.Policy))
-		return err
+		return putPolicy(tx, k)
 	})
 	if err != nil {
 		return nil, err

@@ -3,7 +3,11 @@
 package kms
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/cretula/cretula/kms/kmsapi"
@@ -30,7 +34,7 @@ func defaultPolicy(account string) string {
 }`
 }
 
-// checkPolicy refuses a text that cannot be the policy of k: one that is no key
+// checkPolicy makes a text the policy of k, unless it cannot be: one that is no key
 // policy, that names principals which do not exist, or after which the caller
 // could not change the policy again, unless that is asked for. One that is taken
 // is noted as a whole: the event must say what the policy is from now on.
@@ -49,26 +53,34 @@ func (c *call) checkPolicy(k *key, text string, bypass bool) error {
 	if err != nil {
 		return malformedPolicy(err)
 	}
-	if err := c.checkPrincipals(parsed); err != nil {
-		return err
-	}
-	if bypass {
-		c.parameter("policy", text)
-		return nil
-	}
 	changed := *k
 	changed.policy = text
+	if changed.principals, err = c.bindPrincipals(parsed); err != nil {
+		return err
+	}
+	if !bypass {
+		if err := c.checkLockout(&changed); err != nil {
+			return err
+		}
+	}
+	c.parameter("policy", text)
+	k.policy, k.principals = text, changed.principals
+	return nil
+}
+
+// checkLockout refuses a policy after which the caller could not change it again.
+func (c *call) checkLockout(changed *key) error {
+	bypass := false
 	later := *c
 	later.op, later.in = kmsapi.Lookup("PutKeyPolicy"), &kmsapi.PutKeyPolicyInput{BypassPolicyLockoutSafetyCheck: &bypass}
 	later.common, later.alias = kmsapi.Common{}, ""
-	in, err := later.request(&changed)
+	in, err := later.request(changed)
 	if err != nil {
 		return err
 	}
 	if decision := policy.Evaluate(in); !decision.Allowed {
 		return kmsapi.Errorf(kmsapi.MalformedPolicyDocument, "The new key policy will not allow you to update the key policy in the future.")
 	}
-	c.parameter("policy", text)
 	return nil
 }
 
@@ -94,52 +106,87 @@ func malformedPolicy(err error) error {
 	return &kmsapi.Error{Code: kmsapi.MalformedPolicyDocument, Message: message, Err: err}
 }
 
-// checkPrincipals refuses users and roles that do not exist. Of accounts that
-// have no principal here nothing is known, and theirs are taken.
-func (c *call) checkPrincipals(p *policy.Policy) error {
-	accounts, known, err := c.knownPrincipals()
-	if err != nil {
-		return err
-	}
-	for _, s := range p.Statements {
-		for _, list := range [][]policy.PrincipalRef{s.Principal, s.NotPrincipal} {
-			for _, ref := range list {
-				if !principalExists(ref, accounts, known) {
+// bindPrincipals returns which unique id each user, role and session has that the
+// policy names, by the name: so that whoever is made later under the name of one
+// that was removed does not inherit its rights. It refuses those that do not exist.
+// Of accounts that have no principal here nothing is known, and theirs are taken.
+// Source: IAM User Guide, "AWS JSON policy elements: Principal", under IAM user
+// principals.
+func (c *call) bindPrincipals(p *policy.Policy) (ids map[string]string, err error) {
+	ids = map[string]string{}
+	err = c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+		for _, s := range p.Statements {
+			for _, ref := range slices.Concat(s.Principal, s.NotPrincipal) {
+				id, err := c.server.uniqueID(tx, ref)
+				if errors.Is(err, errPrincipalRef) {
 					return kmsapi.Errorf(kmsapi.MalformedPolicyDocument, invalidPrincipals)
+				}
+				if err != nil {
+					return err
+				}
+				if id != "" {
+					ids[ref.Value] = id
 				}
 			}
 		}
-	}
-	return nil
-}
-
-// knownPrincipals returns the accounts of which all principals are known, and the
-// ARNs of these.
-func (c *call) knownPrincipals() (accounts, known map[string]bool, err error) {
-	var all []PrincipalInfo
-	err = c.server.ledger.View(c.ctx, func(tx *ledger.Tx) (err error) {
-		all, err = scanPrincipals(tx)
-		return err
+		return nil
 	})
-	accounts, known = map[string]bool{c.server.account: true}, map[string]bool{}
-	for _, info := range all {
-		if info.Tampered == "" {
-			accounts[info.Account] = true
-			known[info.IdentityARN()] = true
-			known[info.Principal.ARN()] = true
-		}
-	}
-	return accounts, known, err
+	return ids, err
 }
 
-func principalExists(ref policy.PrincipalRef, accounts, known map[string]bool) bool {
-	switch ref.Kind {
-	case policy.PrincipalUser, policy.PrincipalRole:
-		return !accounts[ref.Account] || known[ref.Value]
-	case policy.PrincipalSession:
-		// Any session of a role that exists, arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION.
-		role, _, _ := strings.Cut(strings.TrimPrefix(ref.Value, "arn:aws:sts::"+ref.Account+":assumed-role/"), "/")
-		return !accounts[ref.Account] || known["arn:aws:iam::"+ref.Account+":role/"+role]
+// The content of a row of the table "key-policy" is the text of the policy. Before
+// it may stand what bindPrincipals returned: a byte that begins no policy, JSON, and
+// a line feed.
+const boundPolicy = '\x01'
+
+// putPolicy writes the policy of a key.
+func putPolicy(tx *ledger.Tx, k *key) error {
+	content := []byte(k.policy)
+	if len(k.principals) > 0 {
+		ids, err := json.Marshal(k.principals)
+		if err != nil {
+			return err
+		}
+		content = slices.Concat([]byte{boundPolicy}, ids, []byte{'\n'}, content)
 	}
-	return true
+	_, err := tx.Put(tablePolicy, k.rowID(), content)
+	return err
+}
+
+// parsePolicyRow reads what putPolicy has written.
+func parsePolicyRow(content []byte) (text string, principals map[string]string, err error) {
+	if len(content) == 0 || content[0] != boundPolicy {
+		return string(content), nil, nil
+	}
+	ids, rest, ok := bytes.Cut(content[1:], []byte{'\n'})
+	if !ok || json.Unmarshal(ids, &principals) != nil {
+		return "", nil, errors.New("kms: a row of a key policy has no policy")
+	}
+	return string(rest), principals, nil
+}
+
+// shownPolicy is the text of the key's policy as it was put, with the unique ids of
+// principals that were removed since in place of their names, as AWS shows them.
+func (c *call) shownPolicy(k *key) (string, error) {
+	gone := map[string]string{}
+	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+		for name, id := range k.principals {
+			if name == id {
+				continue
+			}
+			e, err := c.server.principalByID(tx, id)
+			if err != nil {
+				return err
+			}
+			if e == nil {
+				gone[name] = id
+			}
+		}
+		return nil
+	})
+	if err != nil || len(gone) == 0 {
+		return k.policy, err
+	}
+	text, err := policy.ReplacePrincipals([]byte(k.policy), func(name string) string { return cmp.Or(gone[name], name) })
+	return string(text), err
 }

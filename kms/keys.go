@@ -143,6 +143,8 @@ func timestamp(ms int64) *kmsapi.Timestamp {
 type key struct {
 	keyRecord
 	policy string
+	// principals has the unique ids of those that policy names: see bindPrincipals.
+	principals map[string]string
 	// grants are the active grants that can name the caller of the request.
 	grants []policy.Grant
 	// wrapped is the current material, wrapped by the root key; nil if there is
@@ -205,11 +207,13 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 		return errNoKey
 	}
 	k.lapse(now)
-	text, err := k.get(tx, tablePolicy, k.rowID())
+	content, err := k.get(tx, tablePolicy, k.rowID())
 	if err != nil {
 		return err
 	}
-	k.policy = string(text)
+	if k.policy, k.principals, err = parsePolicyRow(content); err != nil {
+		return err
+	}
 	if err := k.readGrants(tx, asker); err != nil {
 		return err
 	}
@@ -319,8 +323,7 @@ func putKey(tx *ledger.Tx, k *key) error {
 	if err := putRegions(tx, &k.keyRecord); err != nil {
 		return err
 	}
-	_, err := tx.Put(tablePolicy, k.rowID(), []byte(k.policy))
-	return err
+	return putPolicy(tx, k)
 }
 
 // changeKey makes a change that was decided on for k, unless a row that the

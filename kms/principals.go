@@ -7,27 +7,18 @@ import (
 	"context"
 	"encoding/base32"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/ledger"
-	"github.com/cretula/cretula/policy"
 )
 
-// Limits of a principal: IAM's for names, and as many policies as a managed
-// principal can have.
-const (
-	maxPrincipalName   = 64
-	maxIdentityPolicy  = 10
-	maxIdentityPolicyB = 32768
-	accessKeyPrefix    = "AKIA"
-)
+// accessKeyPrefix begins the id of an access key, as at AWS.
+const accessKeyPrefix = "AKIA"
 
 // AdminName is the user that [Server.EnsureAdmin] makes.
 const AdminName = "admin"
@@ -46,14 +37,6 @@ var (
 	ErrAccessKey = errors.New("kms: unknown access key")
 )
 
-// A principalRecord is the content of a row of the table "principal".
-type principalRecord struct {
-	Principal
-	Created time.Time `json:"created"`
-	// Secret is the secret access key, wrapped: HMAC needs it in the clear.
-	Secret []byte `json:"secret"`
-}
-
 // Credentials are an access key. The secret is shown once, when it is made.
 type Credentials struct {
 	AccessKeyID     string
@@ -69,10 +52,14 @@ type PrincipalInfo struct {
 	// Tampered says what is wrong with the row, and that all else of the
 	// principal is unknown; empty if nothing is. Such a principal is refused.
 	Tampered string `json:"tampered,omitempty"`
+
+	unlisted bool // as in principalRecord
 }
 
-// AddPrincipal makes a principal with one access key. An empty account is that
-// of the store. The error matches [ErrPrincipal] or [ErrPrincipalExists].
+// AddPrincipal makes a principal with one access key and a new unique id, whatever
+// p has for one. An empty account is that of the store. The error matches
+// [ErrPrincipal] or [ErrPrincipalExists]: names are unique without regard to case
+// and path.
 func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, error) {
 	if p.Account == "" {
 		p.Account = s.account
@@ -87,17 +74,18 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 	if err != nil {
 		return Credentials{}, err
 	}
-	err = s.changePrincipals(ctx, "AddPrincipal", func(tx *ledger.Tx) (Principal, string, error) {
-		existing, err := scanPrincipals(tx)
+	if p.ID, err = s.newUniqueID(p.Type); err != nil {
+		return Credentials{}, err
+	}
+	err = s.changePrincipals(ctx, "AddPrincipal", func(tx *ledger.Tx) (*PrincipalInfo, error) {
+		existing, err := s.findPrincipal(tx, tablePrincipalName, p.nameRow(), func(other *Principal) bool { return other.nameRow() == p.nameRow() })
 		if err != nil {
-			return p, "", err
+			return nil, err
 		}
-		for _, other := range existing {
-			if other.Tampered == "" && other.IdentityARN() == p.IdentityARN() {
-				return p, "", fmt.Errorf("%w: %s", ErrPrincipalExists, p.IdentityARN())
-			}
+		if existing != nil {
+			return nil, fmt.Errorf("%w: %s", ErrPrincipalExists, existing.ARN)
 		}
-		return p, credentials.AccessKeyID, s.putPrincipal(tx, p, credentials)
+		return &PrincipalInfo{Principal: p, AccessKeyID: credentials.AccessKeyID}, s.putPrincipal(tx, &p, credentials)
 	})
 	if err != nil {
 		return Credentials{}, err
@@ -105,16 +93,19 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 	return credentials, nil
 }
 
-// changePrincipals makes a change for the operator, with an event of the principal
-// and the access key that fn returns.
-func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*ledger.Tx) (Principal, string, error)) error {
+// changePrincipals makes a change for the operator. The event has all of the
+// principal that fn returns but its secret: it must say what the principal may do
+// from then on, or could do till then.
+func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*ledger.Tx) (*PrincipalInfo, error)) error {
 	event, err := s.ownEvent(name, "Operator")
 	if err != nil {
 		return err
 	}
 	recorded, err := s.change(ctx, event, func(tx *ledger.Tx) error {
-		p, accessKeyID, err := fn(tx)
-		event.RequestParameters = map[string]any{"principal": p.IdentityARN(), "accessKeyId": accessKeyID, "policies": len(p.Policies)}
+		p, err := fn(tx)
+		if err == nil {
+			event.RequestParameters = p.parameters()
+		}
 		return err
 	})
 	if err != nil && recorded {
@@ -124,17 +115,21 @@ func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*led
 	return err
 }
 
-func (s *Server) putPrincipal(tx *ledger.Tx, p Principal, c Credentials) error {
-	secret, err := s.rootKey.Wrap([]byte(c.SecretAccessKey), secretBinding(c.AccessKeyID))
-	if err != nil {
-		return err
+// parameters is the principal in an event.
+func (p *PrincipalInfo) parameters() map[string]any {
+	m := map[string]any{"accessKeyId": p.AccessKeyID}
+	if p.Tampered != "" {
+		m["tampered"] = clip(p.Tampered)
+		return m
 	}
-	content, err := json.Marshal(principalRecord{Principal: p, Created: s.now().UTC(), Secret: secret})
-	if err != nil {
-		return err
+	m["principal"], m["principalId"], m["policies"] = p.IdentityARN(), p.ID, p.Policies
+	if p.Boundary != "" {
+		m["permissionsBoundary"] = p.Boundary
 	}
-	_, err = tx.Put(tablePrincipal, c.AccessKeyID, content)
-	return err
+	if len(p.Tags) > 0 {
+		m["tags"] = p.Tags
+	}
+	return m
 }
 
 func secretBinding(accessKeyID string) []byte {
@@ -153,79 +148,31 @@ func (s *Server) newCredentials() (Credentials, error) {
 	}, nil
 }
 
-// checkPrincipal holds a principal to IAM's rules for names and to the policy
-// language.
-func checkPrincipal(p *Principal) error {
-	switch {
-	case p.Type != User && p.Type != Role:
-		return fmt.Errorf("%w: type %q is neither user nor role", ErrPrincipal, p.Type)
-	case !isAccount(p.Account):
-		return fmt.Errorf("%w: account %q is not twelve digits", ErrPrincipal, p.Account)
-	case !isPrincipalName(p.Name):
-		return fmt.Errorf("%w: name %q is not 1 to %d characters of A-Z, a-z, 0-9 and +=,.@_-", ErrPrincipal, p.Name, maxPrincipalName)
-	case len(p.Policies) > maxIdentityPolicy:
-		return fmt.Errorf("%w: %d policies, more than %d", ErrPrincipal, len(p.Policies), maxIdentityPolicy)
-	}
-	for i, text := range p.Policies {
-		if err := checkIdentityPolicy(fmt.Sprintf("policy %d", i+1), text); err != nil {
-			return err
-		}
-	}
-	if p.Boundary != "" {
-		return checkIdentityPolicy("permissions boundary", p.Boundary)
-	}
-	return nil
-}
-
-func checkIdentityPolicy(what, text string) error {
-	if len(text) > maxIdentityPolicyB {
-		return fmt.Errorf("%w: %s is longer than %d bytes", ErrPrincipal, what, maxIdentityPolicyB)
-	}
-	if _, err := policy.Parse([]byte(text), policy.KindIdentity); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrPrincipal, what, err)
-	}
-	return nil
-}
-
-// isPrincipalName follows the IAM API Reference, CreateUser and CreateRole.
-func isPrincipalName(name string) bool {
-	if name == "" || len(name) > maxPrincipalName {
-		return false
-	}
-	for _, c := range name {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && !strings.ContainsRune("+=,.@_-", c) {
-			return false
-		}
-	}
-	return true
-}
-
 // RemovePrincipal removes a principal and its access key, which is refused from
 // then on. name is the name of a user or role of the account (empty: the
-// store's), or an access key id, which also reaches a row that was tampered
-// with. The error matches [ErrNoPrincipal], or [ErrPrincipal] if a user and a
+// store's), with its path or without, or an access key id, which also reaches a
+// row that was tampered with. The error matches [ErrNoPrincipal], or [ErrPrincipal] if a user and a
 // role have that name.
 func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (PrincipalInfo, error) {
 	var removed PrincipalInfo
 	account = cmp.Or(account, s.account)
-	err := s.changePrincipals(ctx, "RemovePrincipal", func(tx *ledger.Tx) (Principal, string, error) {
+	err := s.changePrincipals(ctx, "RemovePrincipal", func(tx *ledger.Tx) (*PrincipalInfo, error) {
 		all, err := scanPrincipals(tx)
 		if err != nil {
-			return Principal{}, "", err
+			return nil, err
 		}
 		found := slices.DeleteFunc(all, func(p PrincipalInfo) bool {
-			named := p.Tampered == "" && p.Account == account && p.Name == name
+			named := p.Tampered == "" && p.Account == account && (p.Name == name || p.baseName() == name)
 			return !named && p.AccessKeyID != name
 		})
 		switch len(found) {
 		case 0:
-			return Principal{}, "", fmt.Errorf("%w: %q", ErrNoPrincipal, name)
+			return nil, fmt.Errorf("%w: %q", ErrNoPrincipal, name)
 		case 1:
 			removed = found[0]
-			return removed.Principal, removed.AccessKeyID, tx.Delete(tablePrincipal, removed.AccessKeyID)
+			return &removed, deletePrincipal(tx, &removed)
 		}
-		return Principal{}, "", fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
+		return nil, fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
 	})
 	if err != nil {
 		return PrincipalInfo{}, err
@@ -247,7 +194,6 @@ func scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
 	all := []PrincipalInfo{}
 	var bad error
 	err := tx.Scan(tablePrincipal, "", func(row ledger.Row) bool {
-		var record principalRecord
 		info := PrincipalInfo{AccessKeyID: row.ID}
 		switch {
 		case IsTampered(row.Err):
@@ -256,10 +202,11 @@ func scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
 			bad = row.Err
 			return false
 		default:
-			if bad = json.Unmarshal(row.Content, &record); bad != nil {
+			var record *principalRecord
+			if record, bad = parsePrincipal(row.ID, row.Content); bad != nil {
 				return false
 			}
-			info.Principal, info.Created = record.Principal, record.Created
+			info.Principal, info.Created, info.unlisted = record.Principal, record.Created, record.unlisted
 			info.ARN = record.ARN()
 		}
 		all = append(all, info)
@@ -282,7 +229,7 @@ func (s *Server) AccessKey(ctx context.Context, id string) (Principal, string, e
 	if keystore.CheckName(tablePrincipal, id) != nil {
 		return Principal{}, "", ErrAccessKey
 	}
-	var record principalRecord
+	var record *principalRecord
 	err := s.ledger.View(ctx, func(tx *ledger.Tx) error {
 		content, _, err := tx.Get(tablePrincipal, id)
 		if errors.Is(err, keystore.ErrNotFound) {
@@ -291,7 +238,8 @@ func (s *Server) AccessKey(ctx context.Context, id string) (Principal, string, e
 		if err != nil {
 			return err
 		}
-		return json.Unmarshal(content, &record)
+		record, err = parsePrincipal(id, content)
+		return err
 	})
 	if err != nil {
 		return Principal{}, "", err
@@ -312,15 +260,17 @@ func (s *Server) EnsureAdmin(ctx context.Context) (Credentials, error) {
 	if !errors.Is(err, ErrPrincipalExists) {
 		return credentials, err
 	}
-	all, err := s.ListPrincipals(ctx)
+	var existing *principalEntry
+	err = s.ledger.View(ctx, func(tx *ledger.Tx) error {
+		existing, err = s.findPrincipal(tx, tablePrincipalName, admin.nameRow(), func(p *Principal) bool { return p.nameRow() == admin.nameRow() })
+		return err
+	})
 	if err != nil {
 		return Credentials{}, err
 	}
-	for _, p := range all {
-		if p.Tampered == "" && p.IdentityARN() == admin.IdentityARN() {
-			_, secret, err := s.AccessKey(ctx, p.AccessKeyID)
-			return Credentials{p.AccessKeyID, secret}, err
-		}
+	if existing == nil || existing.ARN != admin.IdentityARN() {
+		return Credentials{}, ErrNoPrincipal
 	}
-	return Credentials{}, ErrNoPrincipal
+	_, secret, err := s.AccessKey(ctx, existing.AccessKeyID)
+	return Credentials{existing.AccessKeyID, secret}, err
 }

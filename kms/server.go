@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/cretula/cretula/attestation"
@@ -64,6 +65,7 @@ type Server struct {
 	now        func() time.Time
 	random     io.Reader
 	policies   policyCache
+	allListed  atomic.Bool // see findPrincipal
 	uses       uses
 	pairs      pairs
 }
