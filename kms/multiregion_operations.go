@@ -179,7 +179,14 @@ func (c *call) updatePrimaryRegion(k *key, in *kmsapi.UpdatePrimaryRegionInput) 
 		exchanged := replica.keyRecord
 		exchanged.regions = k.regions.without(region).with(k.Region)
 		exchanged.regions.Primary = region
-		return putRegions(tx, &exchanged)
+		if err := putRegions(tx, &exchanged); err != nil || k.Rotation == nil {
+			return err
+		}
+		// The rotation of all of them is from now on looked for where it is led.
+		if err := deleteDue(tx, k.Rotation.Next, dueRotation, k.rowID()); err != nil {
+			return err
+		}
+		return putDue(tx, k.Rotation.Next, dueRotation, replica.rowID())
 	})
 }
 
