@@ -699,7 +699,7 @@ func compareModel(tx keystore.Tx, model map[string]keystore.Row) error {
 	}
 	for _, want := range model {
 		if same, err := tx.Holds(want); err != nil || !same {
-			return fmt.Errorf("row %s/%s: held %t, %w", want.Table, want.ID, same, err)
+			return fmt.Errorf("row %s/%s: held %t, %v", want.Table, want.ID, same, err)
 		}
 	}
 	return nil
