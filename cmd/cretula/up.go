@@ -34,7 +34,7 @@ When it is ready DIR/env appears, to be read by a shell with the dot command; it
 removed at the end. Started again on the same DIR it has the same keys.`,
 		Example: `  $ cretula up --data-dir run &
   $ . run/env
-  $ aws kms create-key
+  $ aws kms create-key --endpoint-url "$AWS_ENDPOINT_URL_KMS"
   $ cretula nsm describe`,
 		Args: exactArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

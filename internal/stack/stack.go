@@ -269,6 +269,7 @@ func (s *Stack) Environment() [][2]string {
 		{"AWS_ACCESS_KEY_ID", s.Admin.AccessKeyID},
 		{"AWS_SECRET_ACCESS_KEY", s.Admin.SecretAccessKey},
 		{"AWS_REGION", Region},
+		{"AWS_DEFAULT_REGION", Region}, // which boto3 and the older AWS CLI read
 		{"CRETULA_NSM_SOCKET", s.path(NSMSocket)},
 		{"CRETULA_DATA_DIR", s.config.Dir},
 	}
