@@ -35,56 +35,57 @@ func (c *call) listGrants(k *key, in *kmsapi.ListGrantsInput) (*kmsapi.ListGrant
 		return nil, errGrantID()
 	}
 	c.limitGrants()
-	keep := func(g *grantRecord) bool {
-		return (in.GrantId == nil || g.ID == *in.GrantId) && (in.GranteePrincipal == nil || g.Grantee == *in.GranteePrincipal) &&
-			(in.GranteeServicePrincipal == nil || g.GranteeService == *in.GranteeServicePrincipal)
+	rows, next, err := c.grantPage(k, in)
+	if err != nil {
+		return nil, err
 	}
-	out := new(kmsapi.ListGrantsOutput)
-	add := func(g *grantRecord) bool {
-		if !keep(g) {
-			return false
+	out := &kmsapi.ListGrantsOutput{NextMarker: next, Truncated: next != ""}
+	err = c.readListed(rows, func(e kmsapi.GrantListEntry) {
+		if (in.GranteePrincipal == nil || e.GranteePrincipal == *in.GranteePrincipal) &&
+			(in.GranteeServicePrincipal == nil || e.GranteeServicePrincipal == *in.GranteeServicePrincipal) {
+			out.Grants = append(out.Grants, e)
 		}
-		out.Grants = append(out.Grants, g.entry(k.ARN()))
-		return true
-	}
-	next, err := c.eachGrant(k, in, add)
-	out.NextMarker, out.Truncated = next, next != ""
+	})
 	return out, err
 }
 
-// eachGrant gives add the grants of one page, of which it looks at no more than the
-// filters of the request make necessary.
-func (c *call) eachGrant(k *key, in *kmsapi.ListGrantsInput, add func(*grantRecord) bool) (next string, err error) {
+// grantPage returns the rows of the grants of one page, of which it looks at no more
+// than the filters of the request make necessary.
+func (c *call) grantPage(k *key, in *kmsapi.ListGrantsInput) (rows []string, next string, err error) {
 	grantee := in.GranteePrincipal
 	if grantee == nil {
 		grantee = in.GranteeServicePrincipal
 	}
-	switch {
-	case in.GrantId != nil:
-		if _, err := c.marker(); err != nil {
-			return "", err
-		}
-		return "", c.readListed([]string{grantRowID(k.rowID(), *in.GrantId)}, func(_ string, g *grantRecord) { add(g) })
-	case grantee != nil:
-		var rows []string
+	if in.GrantId != nil {
+		_, err := c.marker()
+		return []string{grantRowID(k.rowID(), *in.GrantId)}, "", err
+	}
+	if grantee != nil && !isUniqueID(*grantee) {
 		next, err = c.scan(tableGrantee, granteeRowID(k.rowID(), *grantee, ""), defaultGrantLimit, func(id string, _ []byte) (bool, error) {
 			rows = append(rows, grantRowID(k.rowID(), id))
 			return true, nil
 		})
-		if err != nil {
-			return "", err
-		}
-		return next, c.readListed(rows, func(_ string, g *grantRecord) { add(g) })
+		return rows, next, err
 	}
-	return c.scan(tableGrant, k.rowID()+"/", defaultGrantLimit, func(_ string, content []byte) (bool, error) {
-		g, err := parseGrant(content)
-		return err == nil && add(g), err
+	next, err = c.scan(tableGrant, k.rowID()+"/", defaultGrantLimit, func(id string, content []byte) (bool, error) {
+		if grantee != nil {
+			if g, err := parseGrant(content); err != nil || g.GranteeID != *grantee {
+				return false, err
+			}
+		}
+		rows = append(rows, grantRowID(k.rowID(), id))
+		return true, nil
 	})
+	return rows, next, err
 }
+
+// isUniqueID tells whether a grantee is named as one is shown that was removed. No
+// index leads to those.
+func isUniqueID(s string) bool { return strings.HasPrefix(s, "AIDA") || strings.HasPrefix(s, "AROA") }
 
 // readListed reads grants by their rows. One that is gone meanwhile is left out, and
 // so is one that was tampered with, which the event names.
-func (c *call) readListed(rows []string, add func(row string, g *grantRecord)) error {
+func (c *call) readListed(rows []string, add func(kmsapi.GrantListEntry)) error {
 	return c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
 		for _, row := range rows {
 			content, _, err := tx.Get(tableGrant, row)
@@ -101,7 +102,12 @@ func (c *call) readListed(rows []string, add func(row string, g *grantRecord)) e
 			if err != nil {
 				return err
 			}
-			add(row, g)
+			part := strings.Split(row, "/")
+			e, err := c.server.grantEntry(tx, keyARN(part[1], part[0], part[2]), g)
+			if err != nil {
+				return err
+			}
+			add(e)
 		}
 		return nil
 	})
@@ -129,9 +135,10 @@ func (c *call) listRetirableGrants(in *kmsapi.ListRetirableGrantsInput) (*kmsapi
 		return nil, err
 	}
 	out := &kmsapi.ListRetirableGrantsOutput{NextMarker: next, Truncated: next != ""}
-	err = c.readListed(rows, func(row string, g *grantRecord) {
-		if part := strings.Split(row, "/"); g.Retiring == *in.RetiringPrincipal {
-			out.Grants = append(out.Grants, g.entry(keyARN(part[1], part[0], part[2])))
+	err = c.readListed(rows, func(e kmsapi.GrantListEntry) {
+		// What was for one that was removed is not for whoever has its name now.
+		if e.RetiringPrincipal == *in.RetiringPrincipal {
+			out.Grants = append(out.Grants, e)
 		}
 	})
 	return out, err

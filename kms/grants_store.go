@@ -84,14 +84,30 @@ func (g *grantRecord) constraints() *kmsapi.GrantConstraints {
 	return c
 }
 
-// entry is the grant as it is listed.
-func (g *grantRecord) entry(keyARN string) kmsapi.GrantListEntry {
-	return kmsapi.GrantListEntry{
+// grantEntry is a grant as it is listed: a principal that was removed is shown by
+// its unique id, as AWS does.
+func (s *Server) grantEntry(tx *ledger.Tx, keyARN string, g *grantRecord) (e kmsapi.GrantListEntry, err error) {
+	e = kmsapi.GrantListEntry{
 		KeyId: keyARN, GrantId: g.ID, Name: g.Name, CreationDate: *timestamp(g.Created), IssuingAccount: rootARN(g.IssuingAccount),
-		GranteePrincipal: g.Grantee, GranteeServicePrincipal: g.GranteeService,
-		RetiringPrincipal: g.Retiring, RetiringServicePrincipal: g.RetiringService,
+		GranteeServicePrincipal: g.GranteeService, RetiringServicePrincipal: g.RetiringService,
 		Operations: g.Operations, Constraints: g.constraints(),
 	}
+	if e.GranteePrincipal, err = s.shownPrincipal(tx, g.Grantee, g.GranteeID); err != nil {
+		return e, err
+	}
+	e.RetiringPrincipal, err = s.shownPrincipal(tx, g.Retiring, g.RetiringID)
+	return e, err
+}
+
+func (s *Server) shownPrincipal(tx *ledger.Tx, arn, id string) (string, error) {
+	if id == "" {
+		return arn, nil
+	}
+	found, err := s.principalByID(tx, id)
+	if err != nil || found != nil {
+		return arn, err
+	}
+	return id, nil
 }
 
 func rootARN(account string) string { return "arn:aws:iam::" + account + ":root" }

@@ -429,3 +429,62 @@ func TestCreateGrantRefusals(t *testing.T) {
 	_, err = nobody.CreateGrant(ctx, decrypting(keys[""], userARN("alice")))
 	wantCode(t, err, "AccessDeniedException")
 }
+
+// A grant is to a principal and not to its name: who is made later under the name of
+// one that was removed gets nothing of it.
+func TestGrantsOfRemovedPrincipals(t *testing.T) {
+	s := newService(t)
+	ctx, admin := t.Context(), s.adminClient()
+	keyARN := s.key(adminPolicy)
+	blob := s.sealed(keyARN, nil)
+	in := decrypting(keyARN, userARN("alice"))
+	in.Name, in.RetiringPrincipal = aws.String("n"), aws.String(userARN("alice"))
+	in.Operations = append(in.Operations, "RetireGrant")
+	decrypt := func(c *awskms.Client) error {
+		_, err := c.Decrypt(ctx, &awskms.DecryptInput{CiphertextBlob: blob})
+		return err
+	}
+	retirable := &awskms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(userARN("alice"))}
+	alice := s.client(s.principal(kms.User, "alice"), region)
+	old := s.grant(in)
+	wantNil(t, decrypt(alice))
+	_, err := s.kms.RemovePrincipal(ctx, "alice", "")
+	wantNil(t, err)
+	_, err = admin.CreateGrant(ctx, in)
+	wantCode(t, err, "InvalidArnException")
+	alice = s.client(s.principal(kms.User, "alice"), region)
+	wantCode(t, decrypt(alice), "AccessDeniedException")
+	for _, retire := range []*awskms.RetireGrantInput{{KeyId: &keyARN, GrantId: old.GrantId}, {GrantToken: old.GrantToken}} {
+		_, err = alice.RetireGrant(ctx, retire)
+		wantCode(t, err, "AccessDeniedException")
+	}
+	retired, err := admin.ListRetirableGrants(ctx, retirable)
+	if err != nil || len(retired.Grants) != 0 {
+		t.Errorf("to retire: %+v, %v", retired, err)
+	}
+	list, err := admin.ListGrants(ctx, &awskms.ListGrantsInput{KeyId: &keyARN})
+	wantNil(t, err)
+	shown := *list.Grants[0].GranteePrincipal
+	if !strings.HasPrefix(shown, "AIDA") || *list.Grants[0].RetiringPrincipal != shown {
+		t.Errorf("shown as %s", shown)
+	}
+	for filter, want := range map[string]int{shown: 1, userARN("alice"): 0, "AIDA" + strings.Repeat("A", 17): 0} {
+		list, err := admin.ListGrants(ctx, &awskms.ListGrantsInput{KeyId: &keyARN, GranteePrincipal: &filter})
+		if err != nil || len(list.Grants) != want {
+			t.Errorf("%d grants to %s, %v", len(list.Grants), filter, err)
+		}
+	}
+	// The same request is one for somebody else now.
+	again := s.grant(in)
+	if *again.GrantId == *old.GrantId {
+		t.Error("the old grant again")
+	}
+	wantNil(t, decrypt(alice))
+	retired, err = admin.ListRetirableGrants(ctx, retirable)
+	if err != nil || len(retired.Grants) != 1 || *retired.Grants[0].GrantId != *again.GrantId {
+		t.Errorf("to retire: %+v, %v", retired, err)
+	}
+	s.revoke(keyARN, old.GrantId)
+	_, err = alice.RetireGrant(ctx, &awskms.RetireGrantInput{GrantToken: again.GrantToken})
+	wantNil(t, err)
+}
