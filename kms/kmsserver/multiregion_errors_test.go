@@ -310,9 +310,14 @@ func TestTamperedRegion(t *testing.T) {
 			if all {
 				return
 			}
+			// No region rotates to what another cannot be given.
+			_, err := s.adminClient().RotateKeyOnDemand(t.Context(), &awskms.RotateKeyOnDemandInput{KeyId: &id})
+			if (err == nil) != (table == "key-policy") {
+				t.Errorf("rotation: %v", err)
+			}
 			fatal(t, s.replicate(s.admin, id, "us-west-2"))
 			wantCode(t, s.replicate(s.admin, id, second), "AlreadyExistsException")
-			_, err := s.adminClient().UpdatePrimaryRegion(t.Context(), &awskms.UpdatePrimaryRegionInput{KeyId: &id, PrimaryRegion: aws.String(second)})
+			_, err = s.adminClient().UpdatePrimaryRegion(t.Context(), &awskms.UpdatePrimaryRegionInput{KeyId: &id, PrimaryRegion: aws.String(second)})
 			wantCode(t, err, "KMSInternalException")
 			_, err = s.adminClient().UpdatePrimaryRegion(t.Context(), &awskms.UpdatePrimaryRegionInput{KeyId: &id, PrimaryRegion: aws.String(third)})
 			fatal(t, err)
