@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -90,9 +91,9 @@ func withAdmin(ctx context.Context, env *cli.Env, dir string, fn func(kmsAdmin) 
 }
 
 type principalFlags struct {
-	dir, account, output string
-	policies             []string
-	role, json           bool
+	dir, account, output, boundary string
+	policies, tags                 []string
+	role, json                     bool
 }
 
 func newPrincipalAdd(env *cli.Env) *cobra.Command {
@@ -104,8 +105,13 @@ func newPrincipalAdd(env *cli.Env) *cobra.Command {
 fit for the dot command of a shell. The secret is shown this once.
 
 A role's key acts as the session "cretula" of the role. Without --policy a
-principal has no identity policies: it may do what key policies allow it by name.`,
+principal has no identity policies: it may do what key policies allow it by name.
+A name may have a path before it, as in batch/worker.
+
+With --boundary it may do no more than that policy allows, whatever others do.
+Policies see tags as aws:PrincipalTag/KEY.`,
 		Example: `  $ cretula kms principal add data-processing --role --output role.env
+  $ cretula kms principal add batch/worker --role --tag team=red --boundary limit.json
   $ cretula kms principal add alice --policy alice.json --json`,
 		Args: exactArguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runPrincipalAdd(cmd.Context(), env, &f, args[0]) },
@@ -114,6 +120,8 @@ principal has no identity policies: it may do what key policies allow it by name
 	dataDirFlag(cmd, &f.dir)
 	flags.BoolVar(&f.role, "role", false, "add a role rather than a user")
 	flags.StringArrayVar(&f.policies, "policy", nil, "identity policy, a JSON `FILE`; repeatable")
+	flags.StringVar(&f.boundary, "boundary", "", "permissions boundary, a JSON `FILE`")
+	flags.StringArrayVar(&f.tags, "tag", nil, "tag of the principal, `KEY=VALUE`; repeatable")
 	flags.StringVar(&f.account, "account", "", "`ACCOUNT` of twelve digits (default that of the service)")
 	flags.StringVar(&f.output, "output", "", "write the access key to a new `FILE` (0600) instead of stdout")
 	flags.BoolVar(&f.json, "json", false, "write a JSON object")
@@ -127,26 +135,55 @@ type addedPrincipal struct {
 	Name            string            `json:"name"`
 	Account         string            `json:"account"`
 	ARN             string            `json:"arn"`
+	ID              string            `json:"id"`
 	AccessKeyID     string            `json:"access_key_id"`
 	SecretAccessKey string            `json:"secret_access_key"`
 }
 
-func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name string) error {
-	p := kms.Principal{Type: kms.User, Name: name, Account: f.account, Policies: []string{}}
+// principal makes the principal that the flags describe.
+func (f *principalFlags) principal(env *cli.Env, name string) (*kms.Principal, error) {
+	p := &kms.Principal{Type: kms.User, Name: name, Account: f.account, Policies: []string{}, Tags: map[string]string{}}
 	if f.role {
 		p.Type = kms.Role
 	}
 	for _, file := range f.policies {
 		text, err := env.ReadInput(file, maxPolicyFile)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.Policies = append(p.Policies, string(text))
+	}
+	if f.boundary != "" {
+		text, err := env.ReadInput(f.boundary, maxPolicyFile)
+		if err != nil {
+			return nil, err
+		}
+		if len(text) == 0 {
+			return nil, cli.Usagef("--boundary: %s is empty", f.boundary)
+		}
+		p.Boundary = string(text)
+	}
+	for _, tag := range f.tags {
+		key, value, ok := strings.Cut(tag, "=")
+		if !ok {
+			return nil, cli.Usagef("--tag %q is not KEY=VALUE", tag)
+		}
+		if _, twice := p.Tags[key]; twice {
+			return nil, cli.Usagef("--tag %q is there twice", key)
+		}
+		p.Tags[key] = value
+	}
+	return p, nil
+}
+
+func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name string) error {
+	p, err := f.principal(env, name)
+	if err != nil {
+		return err
 	}
 	var file *os.File
 	if f.output != "" {
 		// Before there is a key that nobody would get to see.
-		var err error
 		file, err = durable.OpenPrivate(f.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%s is there already", f.output)
@@ -157,13 +194,13 @@ func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name 
 		defer file.Close()
 	}
 	created := false
-	err := withAdmin(ctx, env, f.dir, func(admin kmsAdmin) error {
-		credentials, err := admin.AddPrincipal(ctx, p)
+	err = withAdmin(ctx, env, f.dir, func(admin kmsAdmin) error {
+		credentials, err := admin.AddPrincipal(ctx, *p)
 		if err != nil {
 			return principalError(err)
 		}
 		created = true
-		return showAdded(ctx, env, f, file, admin, &p, credentials)
+		return showAdded(ctx, env, f, file, admin, p, credentials)
 	})
 	if file != nil && !created {
 		os.Remove(f.output)
@@ -186,7 +223,7 @@ func showAdded(ctx context.Context, env *cli.Env, f *principalFlags, file *os.Fi
 	all, listErr := admin.ListPrincipals(ctx)
 	for _, info := range all {
 		if info.AccessKeyID == added.AccessKeyID {
-			added.Type, added.Name, added.Account, added.ARN = info.Type, info.Name, info.Account, info.Principal.ARN()
+			added.Type, added.Name, added.Account, added.ARN, added.ID = info.Type, info.Name, info.Account, info.Principal.ARN(), info.ID
 		}
 	}
 	if f.json {
@@ -262,13 +299,18 @@ func printPrincipals(env *cli.Env, all []kms.PrincipalInfo, asJSON bool) error {
 		}{"cretula.kms.principals.v1", all})
 	}
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "ACCESS KEY\tPRINCIPAL\tPOLICIES\tCREATED")
+	fmt.Fprintln(w, "ACCESS KEY\tPRINCIPAL\tID\tPOLICIES\tBOUNDARY\tTAGS\tCREATED")
 	for _, p := range all {
 		if p.Tampered != "" {
 			fmt.Fprintf(w, "%s\tREFUSED: %s\n", cli.Printable(p.AccessKeyID), cli.Printable(p.Tampered))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", p.AccessKeyID, cli.Printable(p.IdentityARN()), len(p.Policies), p.Created.UTC().Format(time.RFC3339))
+		boundary := "-"
+		if p.Boundary != "" {
+			boundary = fmt.Sprintf("%d bytes", len(p.Boundary))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", p.AccessKeyID, cli.Printable(p.IdentityARN()), p.ID,
+			len(p.Policies), boundary, len(p.Tags), p.Created.UTC().Format(time.RFC3339))
 	}
 	return w.Flush()
 }

@@ -120,6 +120,9 @@ func TestKMSPrincipals(t *testing.T) {
 		if strings.Contains(stderr, added.SecretAccessKey) {
 			t.Errorf("%s: the secret is on stderr", name)
 		}
+		if len(added.ID) != 21 || !strings.HasPrefix(added.ID, "AROA") {
+			t.Errorf("%s: id %q", name, added.ID)
+		}
 		code, _, stderr = cretula(env, "kms", "principal", "add", name, "--role")
 		if code != 1 || !strings.Contains(stderr, "there is such a principal already") {
 			t.Errorf("%s: added twice: %d %s", name, code, stderr)
@@ -255,4 +258,62 @@ func decisionOf(t *testing.T, err error) string {
 		t.Fatalf("no refusal: %v", err)
 	}
 	return withResponse.HTTPResponse().Header.Get(kmsserver.DecisionHeader)
+}
+
+// Boundary, tags and path of a principal are those that the flags say, and listed.
+func TestKMSPrincipalLimits(t *testing.T) {
+	dir, _ := kmsFolder(t)
+	limit, empty := filepath.Join(t.TempDir(), "limit.json"), filepath.Join(t.TempDir(), "empty.json")
+	const text = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:Describe*","Resource":"*"}}`
+	for name, content := range map[string]string{limit: text, empty: ""} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(arguments ...string) (int, string, string) {
+		return cretula(nil, append([]string{"kms", "principal", "add", "--data-dir", dir, "--json"}, arguments...)...)
+	}
+	for _, bad := range [][]string{
+		{"a", "--tag", "team"}, {"a", "--tag", "team=1", "--tag", "team=2"}, {"a", "--tag", "team=1", "--tag", "Team=2"}, {"a", "--tag", "=1"},
+		{"a", "--tag", "AWS:x=1"}, {"a", "--tag", "k=" + strings.Repeat("x", 257)}, {"a", "--boundary", empty}, {"/a"}, {"a/"}, {"a//b"}, {"a b/c"},
+	} {
+		if code, _, stderr := add(bad...); code != 2 {
+			t.Errorf("%q: %d %s", bad, code, stderr)
+		}
+	}
+	if code, _, _ := add("a", "--boundary", filepath.Join(dir, "none")); code == 0 {
+		t.Error("no such boundary")
+	}
+	code, stdout, stderr := add("batch/worker", "--role", "--boundary", limit, "--tag", "team=red=blue", "--tag", "empty=")
+	var added addedPrincipal
+	if err := json.Unmarshal([]byte(stdout), &added); code != 0 || err != nil {
+		t.Fatal(code, stderr)
+	}
+	if added.ARN != "arn:aws:sts::000000000000:assumed-role/worker/cretula" || added.Name != "batch/worker" {
+		t.Errorf("%+v", added)
+	}
+	code, stdout, _ = cretula(nil, "kms", "principal", "list", "--data-dir", dir)
+	if code != 0 || !strings.Contains(stdout, "arn:aws:iam::000000000000:role/batch/worker   "+added.ID+"   0          95 bytes   2") {
+		t.Errorf("list:\n%s", stdout)
+	}
+	code, stdout, _ = cretula(nil, "kms", "principal", "list", "--data-dir", dir, "--json")
+	var list struct{ Principals []kms.PrincipalInfo }
+	if err := json.Unmarshal([]byte(stdout), &list); code != 0 || err != nil || len(list.Principals) != 2 {
+		t.Fatalf("%d %v %s", code, err, stdout)
+	}
+	if p := list.Principals[1]; p.ID != added.ID || p.Boundary != text || len(p.Tags) != 2 || p.Tags["team"] != "red=blue" {
+		t.Errorf("%+v", p)
+	}
+	// Names are unique without regard to path and case.
+	for _, name := range []string{"worker", "other/worker", "Worker"} {
+		if code, _, stderr := add(name, "--role"); code != 1 || !strings.Contains(stderr, "there is such a principal already") {
+			t.Errorf("%s: %d %s", name, code, stderr)
+		}
+	}
+	if code, _, stderr := cretula(nil, "kms", "principal", "remove", "worker", "--data-dir", dir); code != 0 {
+		t.Error(stderr)
+	}
+	if code, _, stderr := add("Worker", "--role"); code != 0 {
+		t.Error(stderr)
+	}
 }

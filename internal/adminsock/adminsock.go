@@ -5,7 +5,7 @@
 // a folder 0700, and the peer must have the uid of this process or be root, so
 // that reaching it is the proof of the right.
 //
-//	POST   /principals  {"type","name","account","policies"} → credentials
+//	POST   /principals  {"type","name","account","policies","boundary","tags"} → credentials
 //	GET    /principals  → {"principals": [...]}
 //	DELETE /principals  ?name=&account= → the principal that was removed
 //	GET    /decisions   ?id= → the event
