@@ -50,7 +50,12 @@ func (r *benchRig) setUp(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	// The policy of a key may name principals only that there are.
-	if _, err := server.EnsureAdmin(ctx); err != nil {
+	administrator, err := server.EnsureAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	admin, err := benchCaller(ctx, server, administrator)
+	if err != nil {
 		return err
 	}
 	s := &r.service
@@ -63,8 +68,6 @@ func (r *benchRig) setUp(ctx context.Context, dir string) (err error) {
 	if s.attested, err = server.AddPrincipal(ctx, enclave); err != nil {
 		return err
 	}
-	admin := &kms.Caller{Region: benchRegion, Principal: kms.Principal{
-		Type: kms.User, Name: kms.AdminName, Account: benchAccount, Policies: []string{kms.AdminPolicy}}}
 	var images pcr.Set
 	for i := range pcr.Index(3) {
 		digest, _ := r.registers.Get(i)
@@ -88,9 +91,27 @@ func (r *benchRig) setUp(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	answer, err := server.Call(ctx, &kms.Caller{Principal: reader, Region: benchRegion}, "Decrypt", body)
+	caller, err := benchCaller(ctx, server, s.reader)
+	if err != nil {
+		return err
+	}
+	answer, err := server.Call(ctx, caller, "Decrypt", body)
 	s.answerBytes = len(answer)
 	return err
+}
+
+// benchCaller returns whom the credentials belong to, as the caller of a request.
+func benchCaller(ctx context.Context, server *kms.Server, c kms.Credentials) (*kms.Caller, error) {
+	all, err := server.ListPrincipals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if p.AccessKeyID == c.AccessKeyID {
+			return &kms.Caller{Principal: p.Principal, AccessKeyID: c.AccessKeyID, Region: benchRegion}, nil
+		}
+	}
+	return nil, kms.ErrNoPrincipal
 }
 
 // benchKey makes a key and encrypts the secret under it.
