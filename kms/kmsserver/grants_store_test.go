@@ -4,6 +4,7 @@ package kmsserver_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/bolt"
+	"github.com/cretula/cretula/kms/ledger"
 )
 
 // A countingStore counts the rows that it is asked for.
@@ -111,6 +113,51 @@ func TestManyGrants(t *testing.T) {
 }
 
 var grantTables = []string{"grant", "grant-grantee", "grant-request", "grant-retiring"}
+
+// A key takes 50,000 grants. A retry that makes none is still answered.
+func TestGrantLimit(t *testing.T) {
+	s := newService(t)
+	ctx, admin := t.Context(), s.adminClient()
+	keyARN := s.key(adminPolicy)
+	s.principal(kms.User, "alice")
+	in := decrypting(keyARN, userARN("alice"))
+	in.Name = aws.String("n")
+	first := s.grant(in)
+	count := func(n int) {
+		t.Helper()
+		wantNil(t, s.files.Ledger.Update(ctx, func(tx *ledger.Tx) error {
+			id := account + "/" + region + "/" + keyARN[strings.LastIndexByte(keyARN, '/')+1:]
+			content, _, err := tx.Get("key", id)
+			if err != nil {
+				return err
+			}
+			record := map[string]any{}
+			if err := json.Unmarshal(content, &record); err != nil {
+				return err
+			}
+			record["grants"] = n
+			if content, err = json.Marshal(record); err != nil {
+				return err
+			}
+			_, err = tx.Put("key", id, content)
+			return err
+		}))
+	}
+	more := decrypting(keyARN, userARN("alice"))
+	count(49999)
+	s.grant(more)
+	for range 2 {
+		_, err := admin.CreateGrant(ctx, more)
+		wantCode(t, err, "LimitExceededException")
+		more.DryRun = aws.Bool(true)
+	}
+	if again := s.grant(in); *again.GrantId != *first.GrantId {
+		t.Error("another grant")
+	}
+	s.revoke(keyARN, first.GrantId)
+	more.DryRun = nil
+	s.grant(more)
+}
 
 // With a grant go all of its rows, and with a key all of its grants.
 func TestGrantRowsEnd(t *testing.T) {
