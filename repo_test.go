@@ -55,7 +55,7 @@ kms/keystore/keystoretest: kms/keystore
 kms/rootkey: internal/durable
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
-kms: kms/kmsapi kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
+kms: kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
 kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
