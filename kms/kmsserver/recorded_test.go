@@ -50,7 +50,7 @@ type recordedExpectation struct {
 // AWS does there that is no part of its documented behaviour. At most three may be.
 var excused = map[string]string{}
 
-// TestRecorded replays every case.
+// TestRecorded replays every case against "cretula up".
 func TestRecorded(t *testing.T) {
 	data, err := os.ReadFile(recordedCases)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +66,7 @@ func TestRecorded(t *testing.T) {
 	if len(excused) > 3 {
 		t.Errorf("%d cases are excused", len(excused))
 	}
-	s := newService(t)
+	s := newUp(t)
 	for _, c := range file.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			p := player{t: t, service: s, vars: map[string]any{
