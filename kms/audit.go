@@ -22,7 +22,11 @@ type AuditLog interface {
 // record makes an event durable. One that is too large is kept without its trace:
 // it must never be possible to make a request unrecordable.
 func (s *Server) record(ctx context.Context, event *Event) error {
-	err := s.audit.Append(ctx, event)
+	var err error
+	if event.EventID, err = newUUID(s.random); err != nil {
+		return err
+	}
+	err = s.audit.Append(ctx, event)
 	if errors.Is(err, audit.ErrEvent) {
 		small := *event
 		small.Decision, small.OtherDecisions, small.RequestParameters = nil, nil, nil

@@ -112,25 +112,13 @@ func (s *Server) begin(ctx context.Context, caller *Caller, op *kmsapi.Operation
 		return nil, kmsapi.Internal(err)
 	}
 	now := s.now()
-	principal := &caller.Principal
-	source := sourceKMS
-	if op == explainOperation {
-		source = sourceOwn
-	}
 	return &call{
 		ctx: ctx, server: s, caller: caller, op: op, now: now,
-		event: &Event{
-			Schema: EventSchema, EventTime: now.UTC(), EventName: op.Name, EventSource: source,
-			Region: caller.Region, SourceIP: caller.SourceIP, UserAgent: clip(caller.UserAgent),
-			UserIdentity: UserIdentity{
-				Type: identityTypes[principal.Type], ARN: principal.ARN(), AccountID: principal.Account, AccessKeyID: caller.AccessKeyID,
-			},
-			RequestID: caller.RequestID, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
-		},
+		event: s.requestEvent(caller, op, now, id),
 	}, nil
 }
 
-// identityTypes are the values of userIdentity.type and of aws:PrincipalType.
+// identityTypes are the values of aws:PrincipalType.
 var identityTypes = map[PrincipalType]string{User: "User", Role: "AssumedRole"}
 
 // recordPanic makes an event of a panic, which goes on.
@@ -144,6 +132,7 @@ func (c *call) recordPanic() {
 
 // change is [Server.change] with the event of the call, which finish corrects.
 func (c *call) change(fn func(*ledger.Tx) error) (err error) {
+	c.event.respondKey()
 	c.recorded, err = c.server.change(c.ctx, c.event, fn)
 	return err
 }
@@ -156,7 +145,7 @@ func (c *call) finish(err error) error {
 	case err != nil:
 		answer = c.classify(err)
 		answer.DecisionID = c.event.DecisionID
-		c.event.ErrorCode = string(answer.Code)
+		c.event.ErrorCode, c.event.ResponseElements = string(answer.Code), nil
 		c.event.ErrorMessage = clip(answer.Message)
 		if c.event.Outcome == Allowed {
 			c.event.Outcome = Failed

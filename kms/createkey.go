@@ -56,6 +56,7 @@ func (c *call) createKey(in *kmsapi.CreateKeyInput) (*kmsapi.CreateKeyOutput, er
 		return nil, err
 	}
 	c.noteKey(k.name())
+	c.event.respond("keyMetadata", eventMetadata(k))
 	err = c.storeKey(k, material)
 	if material != nil {
 		clear(material.secret)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
@@ -21,6 +22,15 @@ const EventSchema = "cretula.kms.event.v1"
 const (
 	sourceKMS = "kms.amazonaws.com"
 	sourceOwn = "cretula"
+)
+
+// eventVersion is that of CloudTrail's records whose members these are.
+const eventVersion = "1.11"
+
+// Types of an [Event], as in CloudTrail.
+const (
+	typeCall = "AwsApiCall"
+	typeOwn  = "AwsServiceEvent"
 )
 
 // Outcomes of an [Event].
@@ -39,6 +49,9 @@ const (
 // before its request is answered.
 type Event struct {
 	Schema       string       `json:"schema"`
+	EventVersion string       `json:"eventVersion,omitempty"`
+	EventID      string       `json:"eventID,omitempty"`
+	EventType    string       `json:"eventType,omitempty"`
 	EventTime    time.Time    `json:"eventTime"`
 	EventName    string       `json:"eventName"`
 	EventSource  string       `json:"eventSource"`
@@ -54,15 +67,46 @@ type Event struct {
 	ErrorMessage string       `json:"errorMessage,omitempty"`
 	// Cause is what an internal error hides from the client, such as the name
 	// of a row that was tampered with.
-	Cause             string           `json:"cause,omitempty"`
-	RequestParameters map[string]any   `json:"requestParameters,omitempty"`
-	Resources         []EventResource  `json:"resources,omitempty"`
-	Additional        *AdditionalData  `json:"additionalEventData,omitempty"`
-	Decision          *policy.Decision `json:"policyDecision,omitempty"`
+	Cause             string         `json:"cause,omitempty"`
+	RequestParameters map[string]any `json:"requestParameters,omitempty"`
+	// ResponseElements is what a change has led to; requests that change nothing have
+	// none.
+	ResponseElements map[string]any   `json:"responseElements,omitempty"`
+	ReadOnly         bool             `json:"readOnly"`
+	Resources        []EventResource  `json:"resources,omitempty"`
+	Additional       *AdditionalData  `json:"additionalEventData,omitempty"`
+	Decision         *policy.Decision `json:"policyDecision,omitempty"`
 	// OtherDecisions are those that allowed before Decision was made, of
 	// operations on two keys or on a key and an alias.
 	OtherDecisions []policy.Decision `json:"otherPolicyDecisions,omitempty"`
 	Problems       []reason.Problem  `json:"problems,omitempty"`
+
+	ManagementEvent    bool   `json:"managementEvent"`
+	EventCategory      string `json:"eventCategory,omitempty"`
+	RecipientAccountID string `json:"recipientAccountId,omitempty"`
+}
+
+// requestEvent begins the event of a request.
+func (s *Server) requestEvent(caller *Caller, op *kmsapi.Operation, now time.Time, decision string) *Event {
+	p := &caller.Principal
+	e := s.newEvent(op.Name, sourceKMS, typeCall, now, decision)
+	if op == explainOperation {
+		e.EventSource = sourceOwn
+	}
+	e.ReadOnly = readOnly(op)
+	e.Region, e.SourceIP, e.UserAgent, e.RequestID = caller.Region, caller.SourceIP, clip(caller.UserAgent), caller.RequestID
+	e.RecipientAccountID = p.Account
+	e.UserIdentity = UserIdentity{Type: "IAMUser", PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.Account, AccessKeyID: caller.AccessKeyID}
+	if p.Type == User {
+		e.UserIdentity.UserName = p.baseName()
+		return e
+	}
+	e.UserIdentity.Type = "AssumedRole"
+	e.UserIdentity.SessionContext = &SessionContext{
+		SessionIssuer: SessionIssuer{Type: "Role", PrincipalID: p.ID, ARN: p.IdentityARN(), AccountID: p.Account, UserName: p.baseName()},
+		Attributes:    SessionAttributes{MFAAuthenticated: "false"},
+	}
+	return e
 }
 
 // ownEvent begins the event of what no request asked for.
@@ -71,18 +115,106 @@ func (s *Server) ownEvent(name, identity string) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	e := s.newEvent(name, sourceOwn, typeOwn, s.now(), id)
+	e.UserIdentity.Type, e.RecipientAccountID = identity, s.account
+	return e, nil
+}
+
+func (s *Server) newEvent(name, source, kind string, now time.Time, decision string) *Event {
 	return &Event{
-		Schema: EventSchema, EventTime: s.now().UTC(), EventName: name, EventSource: sourceOwn,
-		UserIdentity: UserIdentity{Type: identity}, DecisionID: "d-" + id, Emulated: s.emulated, Outcome: Allowed,
-	}, nil
+		Schema: EventSchema, EventVersion: eventVersion, EventType: kind, EventTime: now.UTC(), EventName: name, EventSource: source,
+		DecisionID: "d-" + decision, Emulated: s.emulated, Outcome: Allowed, ManagementEvent: true, EventCategory: "Management",
+	}
+}
+
+// readOnly tells whether an operation changes nothing that stays. CloudTrail counts
+// the use of a key as that.
+func readOnly(op *kmsapi.Operation) bool {
+	if op.Usage != "" {
+		return true
+	}
+	for _, verb := range []string{"Get", "List", "Describe", "Generate", "Explain"} {
+		if strings.HasPrefix(op.Name, verb) {
+			return true
+		}
+	}
+	return false
+}
+
+// respond notes what the answer to a change says. It holds no secrets.
+func (e *Event) respond(name string, value any) {
+	if e.ResponseElements == nil {
+		e.ResponseElements = map[string]any{}
+	}
+	e.ResponseElements[name] = value
+}
+
+// eventMetadata is the metadata of a new key as CloudTrail names its members, times
+// in RFC 3339.
+func eventMetadata(k *key) map[string]any {
+	m := k.metadata()
+	shown := map[string]any{
+		"AWSAccountId": m.AWSAccountId, "keyId": m.KeyId, "arn": m.Arn, "creationDate": k.Created.UTC().Format(time.RFC3339),
+		"enabled": m.Enabled, "description": clip(m.Description), "keyUsage": m.KeyUsage, "keyState": m.KeyState, "origin": m.Origin,
+		"keyManager": m.KeyManager, "customerMasterKeySpec": m.CustomerMasterKeySpec, "keySpec": m.KeySpec, "multiRegion": m.MultiRegion,
+	}
+	for name, list := range map[string][]string{
+		"encryptionAlgorithms": m.EncryptionAlgorithms, "signingAlgorithms": m.SigningAlgorithms,
+		"keyAgreementAlgorithms": m.KeyAgreementAlgorithms, "macAlgorithms": m.MacAlgorithms,
+	} {
+		if list != nil {
+			shown[name] = list
+		}
+	}
+	return shown
+}
+
+// respondKey notes the key that a request changes, whether or not the answer names
+// it, as CloudTrail does. Source: AWS KMS Developer Guide, "Logging AWS KMS API
+// calls with AWS CloudTrail".
+func (e *Event) respondKey() {
+	if e.ReadOnly {
+		return
+	}
+	for _, r := range e.Resources {
+		if strings.Contains(r.ARN, ":key/") {
+			e.respond("keyId", r.ARN)
+		}
+	}
 }
 
 // UserIdentity says who called.
 type UserIdentity struct {
 	Type        string `json:"type"`
+	PrincipalID string `json:"principalId,omitempty"`
 	ARN         string `json:"arn"`
 	AccountID   string `json:"accountId"`
 	AccessKeyID string `json:"accessKeyId"`
+	// UserName is the name of a user without its path.
+	UserName string `json:"userName,omitempty"`
+	// SessionContext says which role a session is of.
+	SessionContext *SessionContext `json:"sessionContext,omitempty"`
+}
+
+// SessionContext is the member of this name of a CloudTrail record. A role's access
+// key has no time at which its session began.
+type SessionContext struct {
+	SessionIssuer SessionIssuer     `json:"sessionIssuer"`
+	Attributes    SessionAttributes `json:"attributes"`
+}
+
+// SessionIssuer is the role of a session.
+type SessionIssuer struct {
+	Type        string `json:"type"`
+	PrincipalID string `json:"principalId"`
+	ARN         string `json:"arn"`
+	AccountID   string `json:"accountId"`
+	UserName    string `json:"userName"`
+}
+
+// SessionAttributes are texts, as in CloudTrail.
+type SessionAttributes struct {
+	MFAAuthenticated string `json:"mfaAuthenticated"`
 }
 
 // EventResource is a key that the request was about.
@@ -97,8 +229,10 @@ type AdditionalData struct {
 	Recipient EventRecipient `json:"recipient"`
 }
 
-// EventRecipient has the members that CloudTrail shows, and below them ours:
-// what the document is and all its registers. Digests are lower-case hex.
+// EventRecipient has the members that CloudTrail shows for an enclave and for a
+// NitroTPM, and below them ours: what the document is and all its registers.
+// Digests are lower-case hex. Source: AWS KMS Developer Guide, "Monitoring attested
+// requests".
 type EventRecipient struct {
 	ModuleID    string      `json:"attestationDocumentModuleId"`
 	ImageDigest *pcr.Digest `json:"attestationDocumentEnclaveImageDigest,omitempty"`
@@ -107,6 +241,13 @@ type EventRecipient struct {
 	PCR3        *pcr.Digest `json:"attestationDocumentEnclavePCR3,omitempty"`
 	PCR4        *pcr.Digest `json:"attestationDocumentEnclavePCR4,omitempty"`
 	PCR8        *pcr.Digest `json:"attestationDocumentEnclavePCR8,omitempty"`
+
+	NitroTPMPCR4  *pcr.Digest `json:"attestationDocumentNitroTPMPCR4,omitempty"`
+	NitroTPMPCR7  *pcr.Digest `json:"attestationDocumentNitroTPMPCR7,omitempty"`
+	NitroTPMPCR8  *pcr.Digest `json:"attestationDocumentNitroTPMPCR8,omitempty"`
+	NitroTPMPCR9  *pcr.Digest `json:"attestationDocumentNitroTPMPCR9,omitempty"`
+	NitroTPMPCR16 *pcr.Digest `json:"attestationDocumentNitroTPMPCR16,omitempty"`
+	NitroTPMPCR23 *pcr.Digest `json:"attestationDocumentNitroTPMPCR23,omitempty"`
 
 	Kind      string    `json:"kind"`
 	Trust     string    `json:"trust"`
@@ -123,13 +264,17 @@ func describeRecipient(d *attestation.Document) *AdditionalData {
 		ModuleID: d.ModuleID, Kind: d.Kind.String(), Trust: d.Trust.String(), Emulated: d.Emulated, Debug: d.Debug,
 		Timestamp: d.Timestamp.UTC(), PayloadHash: fmt.Sprintf("%x", d.PayloadHash), Registers: d.PCRs,
 	}
-	if d.Kind == attestation.KindEnclave {
-		for i, member := range map[pcr.Index]**pcr.Digest{
-			0: &r.ImageDigest, 1: &r.PCR1, 2: &r.PCR2, 3: &r.PCR3, 4: &r.PCR4, 8: &r.PCR8,
-		} {
-			if digest, ok := d.PCRs.Get(i); ok {
-				*member = &digest
-			}
+	type member struct {
+		index pcr.Index
+		value **pcr.Digest
+	}
+	members := []member{{0, &r.ImageDigest}, {1, &r.PCR1}, {2, &r.PCR2}, {3, &r.PCR3}, {4, &r.PCR4}, {8, &r.PCR8}}
+	if d.Kind == attestation.KindNitroTPM {
+		members = []member{{4, &r.NitroTPMPCR4}, {7, &r.NitroTPMPCR7}, {8, &r.NitroTPMPCR8}, {9, &r.NitroTPMPCR9}, {16, &r.NitroTPMPCR16}, {23, &r.NitroTPMPCR23}}
+	}
+	for _, m := range members {
+		if digest, ok := d.PCRs.Get(m.index); ok {
+			*m.value = &digest
 		}
 	}
 	return &AdditionalData{Recipient: r}

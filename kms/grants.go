@@ -84,7 +84,7 @@ func (c *call) grantAnswer(k *key, g *grantRecord, change func(*ledger.Tx, *keyR
 	if err != nil {
 		return nil, err
 	}
-	c.parameter("grantId", g.ID)
+	c.event.respond("grantId", g.ID)
 	if change != nil {
 		err = c.changeKey(k, change)
 	}

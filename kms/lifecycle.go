@@ -65,6 +65,11 @@ func (c *call) scheduleKeyDeletion(k *key, in *kmsapi.ScheduleKeyDeletionInput) 
 	} else {
 		out.DeletionDate = timestamp(scheduled.Due.UnixMilli())
 	}
+	c.event.respond("keyState", out.KeyState)
+	c.event.respond("pendingWindowInDays", days)
+	if out.DeletionDate != nil {
+		c.event.respond("deletionDate", scheduled.Due.UTC().Format(dueForm))
+	}
 	return out, c.changeKey(k, func(tx *ledger.Tx, record *keyRecord) error {
 		record.State, record.Deletion = out.KeyState, scheduled
 		if scheduled.waiting() {
