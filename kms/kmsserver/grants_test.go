@@ -461,7 +461,7 @@ func TestGrantOnRecord(t *testing.T) {
 	wantNil(t, err)
 	for _, operation := range []string{"CreateGrant", "RetireGrant"} {
 		event := s.typedEvent(operation)
-		if event.ResponseElements["grantId"] != *out.GrantId || event.Resources[0].ARN != keyARN || event.Outcome != kms.Allowed {
+		if event.ResponseElements["grantId"] != *out.GrantId && event.RequestParameters["grantId"] != *out.GrantId || event.Resources[0].ARN != keyARN || event.Outcome != kms.Allowed {
 			t.Errorf("%s: %v", operation, event)
 		}
 	}
