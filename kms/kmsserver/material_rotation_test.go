@@ -451,3 +451,31 @@ func TestReplicasRotate(t *testing.T) {
 	wantSame(3)
 	wantCode(t, s.rotate(here), "UnsupportedOperationException")
 }
+
+// Two rotations at once are two, one after the other, and the limit holds for the
+// second.
+func TestRotationRace(t *testing.T) {
+	raced := &racedStore{Store: newStore(t)}
+	s := newService(t, over(t, raced))
+	key := s.key("")
+	for range 23 {
+		fatal(t, s.rotate(key))
+	}
+	raced.before = func() { fatal(t, s.rotate(key)) }
+	fatal(t, s.rotate(key))
+	events := s.events("RotateKeyOnDemand")
+	entries := s.rotations(key, types.IncludeKeyMaterialAllKeyMaterial)
+	if len(entries) != 26 || len(events) != 25 ||
+		!strings.Contains(events[24], `"previousKeyMaterialId":"`+*entries[24].KeyMaterialId+`"`) {
+		t.Errorf("%d materials, %d events", len(entries), len(events))
+	}
+	other := s.key("")
+	for range 24 {
+		fatal(t, s.rotate(other))
+	}
+	raced.before = func() { fatal(t, s.rotate(other)) }
+	wantCode(t, s.rotate(other), "LimitExceededException")
+	if n := len(s.rotations(other, "")); n != 25 {
+		t.Errorf("%d rotations", n)
+	}
+}
