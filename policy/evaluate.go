@@ -42,6 +42,10 @@ type Request struct {
 	// TakesRecipient says that the operation takes an attestation document in this
 	// request. It decides nothing; an explanation needs it.
 	TakesRecipient bool
+	// Document says which document the request carries: "none", "enclave",
+	// "enclave-debug" for one in debug mode, or "nitrotpm"; empty if that is not known.
+	// It decides nothing; an explanation needs it.
+	Document string
 }
 
 // A Named policy is a policy of KindIdentity with the name it goes by in a trace.
@@ -121,10 +125,10 @@ func Evaluate(in Input) Decision {
 	req := &in.Request
 	d := Decision{Trace: Trace{
 		Principal: req.Principal, Action: req.Action, Resource: req.Resource,
-		TakesRecipient: req.TakesRecipient, Policies: []PolicyTrace{},
+		TakesRecipient: req.TakesRecipient, Document: req.Document, Policies: []PolicyTrace{},
 	}}
 	p := &d.Trace.Principal
-	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &p.UniqueID, &d.Trace.Action, &d.Trace.Resource} {
+	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &p.UniqueID, &d.Trace.Action, &d.Trace.Resource, &d.Trace.Document} {
 		d.Trace.clip(s)
 	}
 	if !in.valid() {

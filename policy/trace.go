@@ -104,8 +104,10 @@ type Trace struct {
 	Resource  string    `json:"resource"`
 	// TakesRecipient says that the operation took an attestation document in this
 	// request.
-	TakesRecipient bool          `json:"takes_recipient,omitempty"`
-	Policies       []PolicyTrace `json:"policies"`
+	TakesRecipient bool `json:"takes_recipient,omitempty"`
+	// Document is that of the [Request].
+	Document string        `json:"document,omitempty"`
+	Policies []PolicyTrace `json:"policies"`
 	// Grants are the grants of the key.
 	Grants []GrantTrace `json:"grants,omitempty"`
 	// Truncated says that statements, grants, values or parts of values were left out to
