@@ -66,6 +66,7 @@ func (c *call) request(k *key) (policy.Input, error) {
 	in := policy.Input{Request: policy.Request{
 		Principal: policyPrincipal(p), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
 		Context: c.conditions(k), EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
+		Document: c.documentKind(),
 	}}
 	if err := c.identityPolicies(&in); err != nil {
 		return policy.Input{}, err
@@ -108,6 +109,19 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		in.Boundary = &n
 	}
 	return nil
+}
+
+// documentKind says which document the request carries, as [policy.Request] has it.
+func (c *call) documentKind() string {
+	switch {
+	case c.recipient == nil:
+		return "none"
+	case c.recipient.document.Kind == attestation.KindNitroTPM:
+		return "nitrotpm"
+	case c.recipient.document.Debug:
+		return "enclave-debug"
+	}
+	return "enclave"
 }
 
 func policyPrincipal(p *Principal) policy.Principal {

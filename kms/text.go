@@ -19,22 +19,67 @@ func (e *Event) Text() string {
 	switch {
 	case e.Outcome == Rejected:
 		e.writeRejection(&b)
+	case e.Outcome == Denied && len(e.Problems) > 0 && (e.Decision == nil || e.Decision.Allowed):
+		e.writeRule(&b)
 	case e.Decision == nil || e.Outcome == Failed && e.Decision.Allowed:
 		e.writeFailure(&b)
-	case e.Outcome == Denied && e.Decision.Allowed:
-		e.headline(&b, "DENIED")
-		for _, p := range e.Problems {
-			fmt.Fprintf(&b, "\nbecause %s (%s)\n", printable(p.Message), p.Rule)
-		}
-		b.WriteString("\nlikely: the enclave was started with --debug-mode.\n" +
-			"to do:  start it without. A server can be told to let policies allow debug documents, for tests only.\n")
 	default:
-		b.WriteString(explain.Of(e.Decision).Text(explain.About{Time: e.EventTime}))
+		b.WriteString(explain.Of(e.Decision).Text(e.about()))
+	}
+	for i := range e.OtherDecisions {
+		b.WriteString("\nThe same request was decided on before that:\n\n")
+		b.WriteString(explain.Of(&e.OtherDecisions[i]).Text(e.about()))
 	}
 	if e.Emulated {
 		b.WriteString("\nEMULATED: the root of trust of this key service is not AWS's.\n")
 	}
 	return b.String()
+}
+
+// about is what the headline of a decision says beyond it.
+func (e *Event) about() explain.About {
+	a := explain.About{Time: e.EventTime}
+	if id, ok := e.RequestParameters["keyId"].(string); ok {
+		if i := strings.Index(id, aliasPrefix); i >= 0 {
+			a.Alias = printable(id[i:])
+		}
+	}
+	return a
+}
+
+// ruleAdvice says of the rules of this service's own what is likely and what to do.
+var ruleAdvice = map[string]struct{ likely, todo string }{
+	ruleDebug: {
+		"the enclave was started with --debug-mode.",
+		"start it without. A server can be told to let policies allow debug documents, for tests only.",
+	},
+	ruleRecipientRequired: {
+		"the key has the tag " + AttestedTag + ", and the request was sent by a client that does not know of it.",
+		"send Recipient with a document that was made for this request, or use a key without the tag.",
+	},
+	ruleRecipientUserData: {
+		"the request was changed after the document was made for it, or the document is for another operation or key.",
+		"ask for the document last, with the SHA-384 of operation, key ARN and SHA-256 of the final body as user_data.",
+	},
+	ruleRecipientUsed: {
+		"the request was sent twice, perhaps by a client that tries again by itself.",
+		"ask for a new document for each try.",
+	},
+	ruleRecipientTag: {
+		"the tag " + AttestedTag + " was taken off the key, which never lets go of it.",
+		"put the tag on the key again: " + AttestedTag + "=" + AttestedValue + ".",
+	},
+}
+
+// writeRule tells of a denial by a rule of this service's own.
+func (e *Event) writeRule(b *strings.Builder) {
+	e.headline(b, "DENIED")
+	for _, p := range e.Problems {
+		fmt.Fprintf(b, "\nbecause %s (%s)\n", printable(p.Message), p.Rule)
+		if advice, ok := ruleAdvice[p.Rule]; ok {
+			fmt.Fprintf(b, "\nlikely: %s\nto do:  %s\n", advice.likely, advice.todo)
+		}
+	}
 }
 
 // headline is the first line: verdict, action, key, caller and time.

@@ -68,10 +68,15 @@ func printEvent(env *cli.Env, event *kms.Event, asJSON bool) error {
 		Schema      string               `json:"schema"`
 		Event       *kms.Event           `json:"event"`
 		Explanation *explain.Explanation `json:"explanation,omitempty"`
+		// Others are those of the decisions before, in the order of the event's.
+		Others []explain.Explanation `json:"other_explanations,omitempty"`
 	}{Schema: "cretula.kms.explanation.v1", Event: event}
 	if event.Decision != nil {
 		e := explain.Of(event.Decision)
 		out.Explanation = &e
+	}
+	for i := range event.OtherDecisions {
+		out.Others = append(out.Others, explain.Of(&event.OtherDecisions[i]))
 	}
 	return env.PrintJSON(out)
 }

@@ -167,7 +167,9 @@ func TestLockedRegister(t *testing.T) {
 		t.Errorf("locked: %v", err)
 	}
 	_, err = s.decryptUnder(recipient(e.document()), "Allow "+condition("StringEquals", "PCR16", zero.String()))
-	wantCode(t, err, "AccessDeniedException")
+	s.wantDenied(t, err, "other-pcr16")
+	_, err = s.decryptUnder(recipient(e.document()), "Allow "+condition("StringEquals", "PCR17", zero.String()))
+	s.wantDenied(t, err, "register-not-locked")
 }
 
 // ImageSha384 and PCR0 are the same value under two keys, each enough alone.
@@ -189,7 +191,7 @@ func TestImageSha384IsPCR0(t *testing.T) {
 		// A NitroTPM's PCR0 is no image.
 		tpm := fill(0x40)
 		_, err = s.decryptUnder(recipient(tpmDocument(t)), "Allow "+condition("StringEquals", name, tpm.String()))
-		wantCode(t, err, "AccessDeniedException")
+		s.wantDenied(t, err, "document-of-another-kind")
 	}
 	_, err := s.decryptUnder(recipient(e.document()), "Allow "+condition("StringEquals", "NitroTPMPCR0", pcr0.String()))
 	s.wantDenied(t, err, "document-of-another-kind")
@@ -197,6 +199,10 @@ func TestImageSha384IsPCR0(t *testing.T) {
 	if out, err := s.decryptUnder(recipient(tpmDocument(t)), "Allow "+condition("StringEqualsIgnoreCase", "NitroTPMPCR4", tpm4.String())); err != nil || out.Plaintext != nil {
 		t.Errorf("NitroTPM: %v", err)
 	}
+	_, err = s.decryptUnder(recipient(tpmDocument(t)), "Allow "+condition("StringEqualsIgnoreCase", "NitroTPMPCR4", pcr0.String()))
+	s.wantDenied(t, err, "other-nitrotpmpcr4")
+	_, err = s.decryptUnder(nil, "Allow "+condition("StringEqualsIgnoreCase", "NitroTPMPCR4", tpm4.String()))
+	s.wantDenied(t, err, "no-recipient")
 }
 
 // An absent key makes positive operators false and negated ones true (IAM User
@@ -216,32 +222,33 @@ func TestAbsentRegister(t *testing.T) {
 		without      string // what comes of a request without a Recipient
 		withDocument string
 		finding      string // of the request without, if denied
+		withFinding  string // of the one with, if denied
 	}{
-		{[]string{"Allow " + condition("StringEquals", "PCR0", this)}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("StringEqualsIgnoreCase", "PCR0", this)}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("StringLike", "PCR0", "*")}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("ForAnyValue:StringEquals", "PCR0", this)}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("Null", "PCR0", "false")}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("StringEquals", "PCR16", this)}, shut, shut, "no-recipient"},
+		{[]string{"Allow " + condition("StringEquals", "PCR0", this)}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("StringEqualsIgnoreCase", "PCR0", this)}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("StringLike", "PCR0", "*")}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("ForAnyValue:StringEquals", "PCR0", this)}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("Null", "PCR0", "false")}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("StringEquals", "PCR16", this)}, shut, shut, "no-recipient", "register-not-locked"},
 
-		{[]string{"Allow " + condition("StringNotEquals", "PCR0", other)}, open, sealed, ""},
-		{[]string{"Allow " + condition("StringNotEqualsIgnoreCase", "PCR0", other)}, open, sealed, ""},
-		{[]string{"Allow " + condition("StringNotLike", "PCR0", other[:8]+"*")}, open, sealed, ""},
-		{[]string{"Allow " + condition("StringNotEquals", "PCR0", this)}, open, shut, ""},
-		{[]string{"Allow " + condition("StringNotEquals", "PCR16", this)}, open, sealed, ""},
-		{[]string{"Allow " + condition("StringEqualsIfExists", "PCR0", this)}, open, sealed, ""},
-		{[]string{"Allow " + condition("StringEqualsIfExists", "PCR0", other)}, open, shut, ""},
-		{[]string{"Allow " + condition("ForAllValues:StringEquals", "PCR0", this)}, open, sealed, ""},
-		{[]string{"Allow " + condition("Null", "PCR0", "true")}, open, shut, ""},
-		{[]string{"Allow {}", "Deny " + condition("StringEquals", "PCR0", other)}, open, sealed, ""},
+		{[]string{"Allow " + condition("StringNotEquals", "PCR0", other)}, open, sealed, "", ""},
+		{[]string{"Allow " + condition("StringNotEqualsIgnoreCase", "PCR0", other)}, open, sealed, "", ""},
+		{[]string{"Allow " + condition("StringNotLike", "PCR0", other[:8]+"*")}, open, sealed, "", ""},
+		{[]string{"Allow " + condition("StringNotEquals", "PCR0", this)}, open, shut, "", "value-excluded"},
+		{[]string{"Allow " + condition("StringNotEquals", "PCR16", this)}, open, sealed, "", ""},
+		{[]string{"Allow " + condition("StringEqualsIfExists", "PCR0", this)}, open, sealed, "", ""},
+		{[]string{"Allow " + condition("StringEqualsIfExists", "PCR0", other)}, open, shut, "", "other-image"},
+		{[]string{"Allow " + condition("ForAllValues:StringEquals", "PCR0", this)}, open, sealed, "", ""},
+		{[]string{"Allow " + condition("Null", "PCR0", "true")}, open, shut, "", "document-unwanted"},
+		{[]string{"Allow {}", "Deny " + condition("StringEquals", "PCR0", other)}, open, sealed, "", ""},
 
 		// Closed by Null, in the same statement or in one of its own.
-		{[]string{fmt.Sprintf(`Allow {"StringNotEquals":{"%[1]sPCR0":"%[2]s"},"Null":{"%[1]sPCR0":"false"}}`, attestationKey, other)}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("StringNotEquals", "PCR0", other), "Deny " + condition("Null", "PCR0", "true")}, shut, sealed, "no-recipient"},
-		{[]string{"Allow " + condition("StringNotEquals", "PCR0", other), "Deny " + condition("Null", "ImageSha384", "true")}, shut, sealed, "no-recipient"},
+		{[]string{fmt.Sprintf(`Allow {"StringNotEquals":{"%[1]sPCR0":"%[2]s"},"Null":{"%[1]sPCR0":"false"}}`, attestationKey, other)}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("StringNotEquals", "PCR0", other), "Deny " + condition("Null", "PCR0", "true")}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow " + condition("StringNotEquals", "PCR0", other), "Deny " + condition("Null", "ImageSha384", "true")}, shut, sealed, "no-recipient", ""},
 		// A negated operator in a Deny needs no Null.
-		{[]string{"Allow {}", "Deny " + condition("StringNotEqualsIgnoreCase", "PCR0", this)}, shut, sealed, "no-recipient"},
-		{[]string{"Allow {}", "Deny " + condition("StringNotEqualsIgnoreCase", "PCR0", other)}, shut, shut, "no-recipient"},
+		{[]string{"Allow {}", "Deny " + condition("StringNotEqualsIgnoreCase", "PCR0", this)}, shut, sealed, "no-recipient", ""},
+		{[]string{"Allow {}", "Deny " + condition("StringNotEqualsIgnoreCase", "PCR0", other)}, shut, shut, "no-recipient", "other-image"},
 	} {
 		t.Run(strings.Join(c.statements, "; "), func(t *testing.T) {
 			out, err := s.decryptUnder(nil, c.statements...)
@@ -252,7 +259,7 @@ func TestAbsentRegister(t *testing.T) {
 			}
 			out, err = s.decryptUnder(doc, c.statements...)
 			if c.withDocument == shut {
-				wantCode(t, err, "AccessDeniedException")
+				s.wantDenied(t, err, c.withFinding)
 			} else if err != nil || out.Plaintext != nil || out.CiphertextForRecipient == nil {
 				t.Errorf("with a document: %v", err)
 			}

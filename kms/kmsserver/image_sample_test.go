@@ -177,13 +177,17 @@ func TestSampleRegisters(t *testing.T) {
 	// ImageSha384 and PCR0 are one register under two keys: one that is wrong in
 	// the policy is enough.
 	doc := recipient(boot(t, s.image, samplePlace).document())
+	findings := map[string]string{
+		"ImageSha384": "two-values", "PCR0": "two-values", "PCR1": "base-changed", "PCR2": "application-changed",
+		"PCR3": "other-pcr3", "PCR4": "other-pcr4", "PCR8": "other-pcr8",
+	}
 	for _, k := range sampleKeys {
 		t.Run("policy/"+k.name, func(t *testing.T) {
 			keyARN, sealed := s.guardedKey(withValues(t, set, k.name))
 			calls := recipients(s.service, s.client(s.role, region), keyARN, sealed)
 			for _, name := range []string{"Decrypt", "GenerateDataKey"} {
 				_, _, _, err := calls[name](doc)
-				wantCode(t, err, "AccessDeniedException")
+				s.wantDenied(t, err, findings[k.name])
 				_, _, _, decision := refused(t, err)
 				event, err := s.kms.Explain(t.Context(), decision)
 				if err != nil {
@@ -284,9 +288,9 @@ func TestSampleGenerateRandom(t *testing.T) {
 		t.Errorf("guarded: %v", err)
 	}
 	_, _, _, err = call(nil)
-	wantCode(t, err, "AccessDeniedException")
+	guarded.wantDenied(t, err, "no-recipient")
 	_, _, _, err = call(recipient(boot(t, recipe{application: "anything"}.build(t), samplePlace).document()))
-	wantCode(t, err, "AccessDeniedException")
+	guarded.wantDenied(t, err, "other-image")
 }
 
 // The key policy statement of the AWS KMS Developer Guide of 2023,

@@ -96,7 +96,7 @@ func testSignedImages(t *testing.T, signer *imageSigner) {
 		doc := recipient(boot(t, first.build(t), place{role: sampleRole, instance: sampleInstance, debug: true}).document())
 		for _, operation := range []string{"Decrypt", "GenerateDataKey"} {
 			_, _, _, err := calls[operation](doc)
-			wantCode(t, err, "AccessDeniedException")
+			s.wantDenied(t, err, "debug-document")
 			_, _, _, decision := refused(t, err)
 			event, err := s.kms.Explain(t.Context(), decision)
 			if err != nil {
