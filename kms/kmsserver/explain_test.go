@@ -57,6 +57,7 @@ func TestTextOfTwoDecisions(t *testing.T) {
 // Denials by a rule of this service's own say which, and what to do.
 func TestTextOfRules(t *testing.T) {
 	s := newService(t)
+	s.principal(kms.User, "alice")
 	key := attestedKey(t, s, types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac)
 	text := func(status int, answer, decision string) string {
 		t.Helper()
