@@ -5,22 +5,27 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/cretula/cretula/internal/need"
 )
 
-// nodeModules returns a folder with the packages of testdata/node installed. It
-// is kept between runs, in the user's cache.
-func nodeModules(t *testing.T) string {
+// nodeScripts returns a folder with the scripts of testdata/node and the packages
+// that they use. The packages are kept between runs, in the user's cache.
+func nodeScripts(t *testing.T) string {
 	t.Helper()
 	node, npm := need.Program(t, "node"), need.Program(t, "npm")
 	t.Logf("node %s", node)
@@ -28,40 +33,79 @@ func nodeModules(t *testing.T) string {
 	if err != nil {
 		cache = t.TempDir()
 	}
-	dir := filepath.Join(cache, "cretula-test", "node-client-kms-3.1162.0")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
+	packages := filepath.Join(cache, "cretula-test", "node-client-kms-3.1162.0")
+	must(t, os.MkdirAll(packages, 0o755))
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		must(t, os.WriteFile(filepath.Join(packages, name), readTestFile(t, filepath.Join("testdata", "node", name)), 0o644))
 	}
-	for _, name := range []string{"package.json", "package-lock.json", "kms.mjs"} {
-		data, err := os.ReadFile(filepath.Join("testdata", "node", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "@aws-sdk", "client-kms")); err == nil {
-		return dir
-	}
-	install := exec.Command(npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
+	if _, err := os.Stat(filepath.Join(packages, "node_modules", "@aws-sdk", "client-kms")); err != nil {
+		install := exec.Command(npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+		install.Dir = packages
+		out, err := install.CombinedOutput()
+		if err != nil && os.Getenv("CI") == "true" {
 			t.Fatalf("npm ci: %v\n%s", err, out)
 		}
-		t.Skipf("SKIPPED, npm ci failed: %v\n%s", err, out)
+		if err != nil {
+			t.Skipf("SKIPPED, npm ci failed: %v\n%s", err, out)
+		}
 	}
-	return dir
+	scripts := t.TempDir()
+	must(t, os.CopyFS(scripts, os.DirFS(filepath.Join("testdata", "node"))))
+	must(t, os.Symlink(filepath.Join(packages, "node_modules"), filepath.Join(scripts, "node_modules")))
+	return scripts
 }
 
-// An unmodified client of another language, which shares no code with ours; the
-// envelopes are opened by OpenSSL.
+// Every operation of an unmodified client of another language, which shares no code
+// with ours; the envelopes are opened by OpenSSL.
 func TestNodeClient(t *testing.T) {
 	need.Program(t, "openssl")
-	modules := nodeModules(t)
+	scripts := nodeScripts(t)
 	dir := t.TempDir()
-	up := startUp(t, newDataDir(t))
+	up, tampered := startTampered(t)
+	writeRecipient(t, up, dir)
+	user := func(name string) map[string]string {
+		c := up.addPrincipal(t, name)
+		return map[string]string{"accessKeyId": c[0], "secretAccessKey": c[1]}
+	}
+	measured := up.measurements(t)
+	image, _ := measured.Get(0)
+	setup, err := json.Marshal(map[string]any{
+		"account": strings.Split(tampered, ":")[4], "tampered": tampered, "imageSha384": image.String(),
+		"outsider": user("outsider"), "helper": user("helper"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "setup.json"), setup, 0o600))
+	run := exec.CommandContext(t.Context(), "node", filepath.Join(scripts, "kms.mjs"), dir)
+	run.Env = up.environ()
+	var stderr bytes.Buffer
+	run.Stderr = &stderr
+	out, err := run.Output()
+	if err != nil || !strings.Contains(string(out), `"ok":true`) {
+		t.Fatalf("node: %v\n%s\n%s\nserver: %s", err, out, &stderr, up.output)
+	}
+	t.Logf("%s", out)
+}
+
+// startTampered starts a server whose store was edited by hand while it was down,
+// and returns the ARN of the key that this concerns.
+func startTampered(t *testing.T) (up *upProcess, key string) {
+	t.Helper()
+	up = startUp(t, newDataDir(t))
+	v := &victim{}
+	v.make(t, up.client())
+	up.signal(t, syscall.SIGTERM)
+	editStore(t, up.dir, func(table func(string) *bbolt.Bucket) {
+		id, value := rowOf(t, table("key-policy"), v.id)
+		manners["content changed"](t, table("key-policy"), id, value, nil, nil)
+	})
+	return startUp(t, up.dir), v.key
+}
+
+// writeRecipient writes a private key and a document that names its public half.
+func writeRecipient(t *testing.T, up *upProcess, dir string) {
+	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -83,15 +127,7 @@ func TestNodeClient(t *testing.T) {
 	if err != nil {
 		t.Fatalf("attest: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "document.cbor"), document, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	run := exec.Command("node", filepath.Join(modules, "kms.mjs"), dir)
-	run.Env = up.environ()
-	out, err := run.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), `"ok":true`) {
-		t.Fatalf("node: %v\n%s\nserver: %s", err, out, up.output)
-	}
+	must(t, os.WriteFile(filepath.Join(dir, "document.cbor"), document, 0o600))
 }
 
 func writePEM(t *testing.T, name, kind string, der []byte) {
