@@ -57,8 +57,12 @@ func TestTextOfTwoDecisions(t *testing.T) {
 // Denials by a rule of this service's own say which, and what to do.
 func TestTextOfRules(t *testing.T) {
 	s := newService(t)
-	s.principal(kms.User, "alice")
-	key := attestedKey(t, s, types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac)
+	made, err := s.adminClient().CreateKey(t.Context(), &awskms.CreateKeyInput{KeySpec: "HMAC_256", KeyUsage: "GENERATE_VERIFY_MAC",
+		Tags: []types.Tag{{TagKey: aws.String(kms.AttestedTag), TagValue: aws.String(kms.AttestedValue)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := *made.KeyMetadata.Arn
 	text := func(status int, answer, decision string) string {
 		t.Helper()
 		if status != 400 || !strings.Contains(answer, "AccessDenied") {
