@@ -7,8 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -52,15 +50,7 @@ func CreateFile(path string) (Key, error) {
 // another user, or the file is a symbolic link; [ErrFile] where its content is
 // not what [CreateFile] wrote; [io/fs.ErrNotExist] where it is missing.
 func OpenFile(path string) (Key, error) {
-	if err := durable.CheckPrivate(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	f, err := durable.OpenPrivate(path, os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := readFile(path, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,23 @@
 
 // Package rootkey has the key above all others of a key service: it wraps the
 // key material in the store and is the source of the keys that bind the
-// store's rows. [Key] is what the service needs of it; [CreateFile] and
-// [OpenFile] keep it in a file.
+// store's rows. [Key] is what the service needs of it.
+//
+// The key is 256 random bits in the memory of the service. What differs is how
+// they are kept while it does not run:
+//
+//   - [CreateFile] and [OpenFile]: in a file, as they are. Who reads the file,
+//     a backup or the disk has the key.
+//   - [CreateHeld] and [OpenHeld]: in a file that a [Holder] has sealed, which
+//     is needed to open it: a passphrase (package passphrase, also for systemd
+//     credentials), the TPM of the machine (package tpm), an HSM (package
+//     pkcs11). [Rewrap] goes from one holder to another, [Hold] from a plain
+//     file to a holder, while the service runs.
+//
+// No holder protects the key from who reads the memory of the service, or from
+// root on a machine where the service can start without anybody's help. Who can
+// write the file can put a root key of his own into it only if he can use the
+// holder too, and the store of the service is then not accepted.
 package rootkey
 
 import (

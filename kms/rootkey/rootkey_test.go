@@ -107,6 +107,12 @@ func hkdfByHand(secret, salt []byte, info string, n int) []byte {
 	return append(one, mac(prk, one, []byte(info), []byte{2})...)[:n]
 }
 
+func hmacByHand(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
 // TestFormat holds what is on disks to what it always was.
 func TestFormat(t *testing.T) {
 	k := testKey(t, 7)
