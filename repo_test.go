@@ -51,6 +51,7 @@ kms/kmsapi:
 kms/keyspec: kms/kmsapi
 kms/keystore:
 kms/keystore/bolt: kms/keystore internal/durable
+kms/keystore/postgres: kms/keystore
 kms/keystore/keystoretest: kms/keystore
 kms/rootkey: internal/durable
 kms/ledger: kms/keystore kms/rootkey

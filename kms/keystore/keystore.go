@@ -40,6 +40,10 @@ var (
 	// ErrFailed: an earlier write failed in such a way that what the store
 	// holds is unknown until it has been opened again.
 	ErrFailed = errors.New("store failed and must be opened again")
+	// ErrUnavailable: the database that keeps the store cannot be reached, or
+	// does not answer in time. Nothing was changed, unless the error matches
+	// ErrFailed too. The store works again when the database does.
+	ErrUnavailable = errors.New("store cannot be reached")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("keystore: store is closed")
 	// ErrReadOnly: Put or Delete within View.
