@@ -54,6 +54,9 @@ kms/keystore/bolt: kms/keystore internal/durable
 kms/keystore/postgres: kms/keystore
 kms/keystore/keystoretest: kms/keystore
 kms/rootkey: internal/durable
+kms/rootkey/passphrase: kms/rootkey
+kms/rootkey/systemd: kms/rootkey kms/rootkey/passphrase
+kms/rootkey/rootkeytest: kms/rootkey internal/need
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
 kms: kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
