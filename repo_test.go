@@ -57,6 +57,7 @@ kms/rootkey: internal/durable
 kms/rootkey/passphrase: kms/rootkey
 kms/rootkey/systemd: kms/rootkey kms/rootkey/passphrase
 kms/rootkey/tpm: kms/rootkey
+kms/rootkey/pkcs11: kms/rootkey
 kms/rootkey/rootkeytest: kms/rootkey internal/need
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
