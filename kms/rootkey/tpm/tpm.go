@@ -75,7 +75,8 @@ type Config struct {
 	// that emulator's TCP address on the loopback interface.
 	Device string
 	// PCRs are the registers of the SHA-256 bank whose values Seal binds to.
-	// Open goes by what was sealed.
+	// Open goes by what was sealed. Any program can reset 16 and 23, so they
+	// add nothing (PC Client Platform TPM Profile §4.6).
 	PCRs []int
 }
 
