@@ -75,9 +75,9 @@ func TestRefused(t *testing.T) {
 		"folder for group":    {func(dir, _ string) error { return os.Chmod(dir, 0o570) }, ErrOpenToOthers},
 		"missing":             {func(_, path string) error { return os.Remove(path) }, rootkey.ErrUnavailable},
 		"no folder":           {func(dir, _ string) error { return os.RemoveAll(dir) }, rootkey.ErrUnavailable},
-		"too short":           {func(_, path string) error { return os.WriteFile(path, []byte("short\n"), 0o400) }, passphrase.ErrSize},
-		"empty":               {func(_, path string) error { return os.WriteFile(path, nil, 0o400) }, passphrase.ErrSize},
-		"too long":            {func(_, path string) error { return os.WriteFile(path, make([]byte, 1<<20), 0o400) }, passphrase.ErrSize},
+		"too short":           {func(_, path string) error { return rewrite(path, []byte("short\n")) }, passphrase.ErrSize},
+		"empty":               {func(_, path string) error { return rewrite(path, nil) }, passphrase.ErrSize},
+		"too long":            {func(_, path string) error { return rewrite(path, make([]byte, 1<<20)) }, passphrase.ErrSize},
 		"symbolic link":       {func(_, path string) error { return relink(path) }, rootkey.ErrUnavailable},
 		"FIFO":                {func(_, path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o400)) }, rootkey.ErrUnavailable},
 		"folder as the file":  {func(_, path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o500)) }, rootkey.ErrUnavailable},
@@ -110,6 +110,10 @@ func TestRefused(t *testing.T) {
 			t.Errorf("folder %q: %v", relative, err)
 		}
 	}
+}
+
+func rewrite(path string, content []byte) error {
+	return errors.Join(os.Remove(path), os.WriteFile(path, content, 0o400))
 }
 
 func relink(path string) error {
