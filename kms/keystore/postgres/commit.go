@@ -18,8 +18,8 @@ const (
 	recordSQL = `insert into cretula.commits (server, number, at) values ($1, $2, now())
 		on conflict (server) do update set number = excluded.number, at = excluded.at`
 	// Nobody asks for a commit of yesterday.
-	forgetSQL    = `delete from cretula.commits where at < now() - interval '1 day'`
-	committedSQL = `select exists (select from cretula.commits where server = $1 and number = $2)`
+	forgetSQL  = `delete from cretula.commits where at < now() - interval '1 day'`
+	confirmSQL = `update cretula.commits set at = now() where server = $1 and number = $2`
 )
 
 // commit sends what is pending and commits, in one round trip, and gives the
@@ -88,14 +88,25 @@ func (s *Store) resolve(ctx context.Context, cause error) error {
 
 // committed reports whether the last commit took place. Its transaction held the
 // lock of Updates to its end, so it is over when this one has the lock.
-func (s *Store) committed(ctx context.Context) (found bool, err error) {
+//
+// That the row can be seen is not enough: where the server waits for a standby,
+// the driver has ended that wait when it gave up the connection. So the row is
+// written once more, and what that commit has waited for includes what came before
+// it.
+func (s *Store) committed(ctx context.Context) (bool, error) {
 	conn, err := s.begin(ctx, updateStart)
 	if err != nil {
 		return false, err
 	}
 	defer s.end(conn)
-	err = conn.QueryRow(ctx, committedSQL, s.server, s.number).Scan(&found)
-	return found, err
+	tag, err := conn.Exec(ctx, confirmSQL, s.server, s.number)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	if tag, err = conn.Exec(ctx, "commit"); err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	return err == nil, err
 }
 
 // take returns what is pending; it is the caller's to send.

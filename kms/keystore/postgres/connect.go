@@ -78,6 +78,12 @@ func setRuntime(params map[string]string, l limits) {
 	params["statement_timeout"] = milliseconds(l.statement)
 	params["lock_timeout"] = milliseconds(l.begin)
 	params["idle_in_transaction_session_timeout"] = milliseconds(l.idle)
+	// That one does not count while a batch is half sent; a machine that is gone
+	// is noticed by these, after as long.
+	params["tcp_keepalives_idle"] = strconv.Itoa(max(1, int(l.idle.Seconds())/2))
+	params["tcp_keepalives_interval"] = strconv.Itoa(max(1, int(l.idle.Seconds())/4))
+	params["tcp_keepalives_count"] = "2"
+	params["tcp_user_timeout"] = milliseconds(l.idle)
 }
 
 // parseProblems are the texts that the driver has for what is wrong with a
