@@ -120,6 +120,20 @@ export function check(value, schema, path) {
   }
 }
 
+// checkNames fails if JSON as it was sent has members that the client does not know,
+// which it passes over, or null ones.
+export function checkNames(json, schema, path) {
+  if (typeof schema[0] === "function") [schema] = schema;
+  if (typeof schema === "function") schema = schema();
+  if (Array.isArray(json)) return json.forEach((item) => checkNames(item, schema[4] ?? schema, `${path}[]`));
+  if (typeof json !== "object" || schema[0] !== kinds.structure) return;
+  const known = new Map(members(schema));
+  for (const [name, value] of Object.entries(json)) {
+    assert.ok(known.has(name) && value !== null, `${path}.${name}: ${value}`);
+    checkNames(value, known.get(name), `${path}.${name}`);
+  }
+}
+
 function checkForm(value, structure, member, path) {
   const form = forms[`${structure}.${member}`] ?? forms[member];
   if (form === undefined || typeof value !== "string") return;
