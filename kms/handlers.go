@@ -131,8 +131,12 @@ var refusals = map[string]struct {
 	kmsapi.StateUnavailable:            {kmsapi.KMSInvalidState, "%s is unavailable."},
 }
 
-// usable checks state and usage of a key for the operation of the call.
+// usable checks origin, state and usage of a key for the operation of the call, in
+// the order of AWS's key state table.
 func (c *call) usable(k *key) error {
+	if c.op.Origin != "" && k.Origin != c.op.Origin {
+		return errOrigin(k)
+	}
 	if c.op.Refuses.Has(k.State) {
 		r := refusals[k.State]
 		return kmsapi.Errorf(r.code, r.text, k.ARN())
