@@ -77,7 +77,9 @@ async function symmetric() {
     ],
   );
   assert.deepEqual(listed[0].ValidTo, ValidTo);
-  await refused("EnableKeyRotation", { KeyId }, "UnsupportedOperationException", "origin is EXTERNAL");
+  for (const name of ["EnableKeyRotation", "DisableKeyRotation", "GetKeyRotationStatus"]) {
+    await refused(name, { KeyId }, "UnsupportedOperationException", "origin is EXTERNAL which is not valid for this operation.");
+  }
   await answered("RotateKeyOnDemand", { KeyId }, "KeyId");
   await refused("RotateKeyOnDemand", { KeyId }, "KMSInvalidStateException", "No available key material pending rotation");
   assert.equal((await describe(KeyId)).CurrentKeyMaterialId, second.KeyMaterialId);
