@@ -15,8 +15,9 @@ const beyond = {
 const usages = (spec) => {
   if (spec === "SYMMETRIC_DEFAULT") return ["ENCRYPT_DECRYPT"];
   if (spec.startsWith("HMAC_")) return ["GENERATE_VERIFY_MAC"];
-  if (spec === "RSA_4096") return ["ENCRYPT_DECRYPT"]; // which take long to make
-  if (spec.startsWith("RSA_")) return ["ENCRYPT_DECRYPT", "SIGN_VERIFY"];
+  if (spec === "RSA_3072") return ["SIGN_VERIFY"]; // long ones take long to make
+  if (spec === "RSA_4096") return ["ENCRYPT_DECRYPT"];
+  if (spec === "RSA_2048") return ["ENCRYPT_DECRYPT", "SIGN_VERIFY"];
   if (spec.startsWith("ECC_NIST_P")) return ["SIGN_VERIFY", "KEY_AGREEMENT"];
   return ["SIGN_VERIFY"];
 };
