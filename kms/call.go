@@ -87,12 +87,27 @@ func (c *call) operate() (out any, err error) {
 // maxContextBytes bounds an encryption context, names and values together.
 const maxContextBytes = 8192
 
-// validate checks what the shape alone says.
+// validate checks what the shape alone says, and the sizes of all that policies will
+// match patterns against: before they do, for that costs the product of both.
 func (c *call) validate() error {
 	if err := kmsapi.Validate(c.in); err != nil {
 		return err
 	}
-	return checkContextSize(c.common.EncryptionContext)
+	contexts := []map[string]string{c.common.EncryptionContext}
+	switch in := c.in.(type) {
+	case *kmsapi.ReEncryptInput:
+		contexts = append(contexts, in.SourceEncryptionContext, in.DestinationEncryptionContext)
+	case *kmsapi.CreateGrantInput:
+		if in.Constraints != nil {
+			contexts = append(contexts, in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset)
+		}
+	}
+	for _, context := range contexts {
+		if err := checkContextSize(context); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkContextSize(context map[string]string) error {
@@ -154,6 +169,7 @@ func (c *call) finish(err error) error {
 			c.event.Cause = clip(answer.Err.Error())
 		}
 	case c.recorded:
+		c.noteUse()
 		return nil
 	}
 	// The answer waits for the disk even if the client has gone: what happened

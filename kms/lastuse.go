@@ -21,6 +21,7 @@ type keyUse struct {
 	Operation string    `json:"operation"`
 	Time      time.Time `json:"time"`
 	Request   string    `json:"request"`
+	Event     string    `json:"event,omitempty"`
 }
 
 // uses has the uses that are not yet in the store. The audit log has them all:
@@ -42,7 +43,7 @@ func (c *call) noteUse() {
 		u.pending = map[string]keyUse{}
 	}
 	for _, name := range c.used {
-		u.pending[keyRowID(name)] = keyUse{c.op.Name, c.now.UTC(), c.event.RequestID}
+		u.pending[keyRowID(name)] = keyUse{c.op.Name, c.now.UTC(), c.event.RequestID, c.event.EventID}
 	}
 }
 
@@ -91,8 +92,8 @@ func (c *call) getKeyLastUsage(k *key, _ *kmsapi.GetKeyLastUsageInput) (*kmsapi.
 		KeyId: k.ARN(), TrackingStartDate: kmsapi.Timestamp(k.Created), KeyCreationDate: kmsapi.Timestamp(k.Created),
 	}
 	if known {
-		out.KeyLastUsage = &kmsapi.KeyLastUsageData{
-			Operation: use.Operation, Timestamp: kmsapi.Timestamp(use.Time), KmsRequestId: use.Request,
+		out.KeyLastUsage = kmsapi.KeyLastUsageData{
+			Operation: use.Operation, Timestamp: timestamp(use.Time.UnixMilli()), CloudTrailEventId: use.Event, KmsRequestId: use.Request,
 		}
 	}
 	return out, nil

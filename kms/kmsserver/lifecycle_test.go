@@ -366,12 +366,12 @@ func TestLastUsage(t *testing.T) {
 		}
 		return out.KeyLastUsage
 	}
-	if got := usage(); got != nil {
+	if got := usage(); got == nil || *got != (types.KeyLastUsageData{}) { // an empty object
 		t.Errorf("%+v before any use", got)
 	}
 	sealed, err := client.Encrypt(ctx, &awskms.EncryptInput{KeyId: &key, Plaintext: []byte("x")})
 	wantNil(t, err)
-	if got := usage(); got == nil || got.Operation != "Encrypt" {
+	if got := usage(); got.Operation != "Encrypt" || len(aws.ToString(got.CloudTrailEventId)) != 36 || *got.CloudTrailEventId == *got.KmsRequestId {
 		t.Errorf("%+v", got)
 	}
 	// A request that fails is no use, nor is a dry run.
