@@ -87,9 +87,6 @@ func (k *keyRecord) stopRotation(tx *ledger.Tx) error {
 // done at once: none is ever in progress. While a key is pending deletion its
 // status is false (API reference, GetKeyRotationStatus).
 func (c *call) getKeyRotationStatus(k *key, _ *kmsapi.GetKeyRotationStatusInput) (*kmsapi.GetKeyRotationStatusOutput, error) {
-	if err := checkSymmetric(k); err != nil {
-		return nil, err
-	}
 	out := &kmsapi.GetKeyRotationStatusOutput{KeyId: k.ARN()}
 	if r := k.Rotation; r != nil && k.Deletion == nil {
 		out.KeyRotationEnabled, out.RotationPeriodInDays, out.NextRotationDate = true, &r.Days, timestamp(r.Next.UnixMilli())
