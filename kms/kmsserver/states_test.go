@@ -201,3 +201,29 @@ func TestMaterialPendingDeletion(t *testing.T) {
 	fatal(t, err)
 	s.wantState(key, "Disabled")
 }
+
+// A page of aliases has at most 100 entries, whatever is asked for (API reference,
+// ListAliases).
+func TestSmallPages(t *testing.T) {
+	s := newService(t)
+	ctx, c := t.Context(), s.adminClient()
+	var key string
+	for i := range 101 {
+		if i%50 == 0 {
+			key = s.key("")
+		}
+		_, err := c.CreateAlias(ctx, &awskms.CreateAliasInput{AliasName: aws.String(fmt.Sprintf("alias/%03d", i)), TargetKeyId: &key})
+		fatal(t, err)
+	}
+	page, err := c.ListAliases(ctx, &awskms.ListAliasesInput{Limit: aws.Int32(1000)})
+	if err != nil || len(page.Aliases) != 100 || !page.Truncated {
+		t.Fatalf("%v, %v", page, err)
+	}
+	// The marker holds though what it stands for goes.
+	_, err = c.DeleteAlias(ctx, &awskms.DeleteAliasInput{AliasName: page.Aliases[99].AliasName})
+	fatal(t, err)
+	page, err = c.ListAliases(ctx, &awskms.ListAliasesInput{Limit: aws.Int32(1000), Marker: page.NextMarker})
+	if err != nil || len(page.Aliases) != 1 || *page.Aliases[0].AliasName != "alias/100" || page.Truncated || page.NextMarker != nil {
+		t.Errorf("%v, %v", page, err)
+	}
+}
