@@ -83,6 +83,26 @@ func (k *conditionKeys) calls(sealed []byte) map[string]func(context.Context, *a
 				Operations:  []types.GrantOperation{"Decrypt", "DescribeKey"},
 				Constraints: &types.GrantConstraints{EncryptionContextSubset: map[string]string{"Tenant": "a"}}}))
 		},
+		"CreateGrant to a service": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.CreateGrant(ctx, &awskms.CreateGrantInput{KeyId: &k.mac, GranteeServicePrincipal: aws.String("a.example.com"),
+				RetiringServicePrincipal: aws.String("b.example.com"), Operations: []types.GrantOperation{"GenerateMac"},
+				Constraints: &types.GrantConstraints{SourceArn: aws.String("arn:aws:s3:us-east-1:000000000000:bucket")}}))
+		},
+		"ListGrants": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.ListGrants(ctx, &awskms.ListGrantsInput{KeyId: &k.mac}))
+		},
+		"RevokeGrant": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.RevokeGrant(ctx, &awskms.RevokeGrantInput{KeyId: &k.mac, GrantId: aws.String("x")}))
+		},
+		"EnableKeyRotation of defaults": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.EnableKeyRotation(ctx, &awskms.EnableKeyRotationInput{KeyId: &k.signing}))
+		},
+		"ScheduleKeyDeletion of defaults": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &k.agreement}))
+		},
+		"UntagResource": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.UntagResource(ctx, &awskms.UntagResourceInput{KeyId: &k.mac, TagKeys: []string{"Team"}}))
+		},
 		"CreateKey": func(ctx context.Context, c *awskms.Client) error {
 			return failure(c.CreateKey(ctx, &awskms.CreateKeyInput{KeySpec: "RSA_2048", KeyUsage: "SIGN_VERIFY", MultiRegion: aws.Bool(true), BypassPolicyLockoutSafetyCheck: true,
 				Tags: []types.Tag{{TagKey: aws.String("Stage"), TagValue: aws.String("prod")}}}))
@@ -109,7 +129,8 @@ func (k *conditionKeys) calls(sealed []byte) map[string]func(context.Context, *a
 			return failure(c.ImportKeyMaterial(ctx, &awskms.ImportKeyMaterialInput{KeyId: &k.symmetric, ImportToken: []byte("x"), EncryptedKeyMaterial: []byte("x"), ValidTo: &validTo}))
 		},
 		"ReplicateKey": func(ctx context.Context, c *awskms.Client) error {
-			return failure(c.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: &k.symmetric, ReplicaRegion: aws.String("eu-west-1")}))
+			return failure(c.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: &k.symmetric, ReplicaRegion: aws.String("eu-west-1"),
+				Tags: []types.Tag{{TagKey: aws.String("Stage"), TagValue: aws.String("prod")}}}))
 		},
 		"UpdatePrimaryRegion": func(ctx context.Context, c *awskms.Client) error {
 			return failure(c.UpdatePrimaryRegion(ctx, &awskms.UpdatePrimaryRegionInput{KeyId: &k.symmetric, PrimaryRegion: aws.String("eu-west-1")}))
@@ -170,6 +191,19 @@ func TestConditionKeysOfOperations(t *testing.T) {
 		{"CreateGrant", "kms:RetiringPrincipal", "StringEquals", `"arn:aws:iam::000000000000:user/admin"`, `"arn:aws:iam::000000000000:user/other"`},
 		{"CreateGrant", "kms:EncryptionContext:tenant", "StringEquals", `"a"`, `"A"`},
 		{"CreateGrant", "kms:EncryptionContextKeys", "ForAnyValue:StringEquals", `"Tenant"`, `"tenant"`},
+		{"CreateGrant to a service", "kms:GranteeServicePrincipal", "StringEquals", `"a.example.com"`, `"b.example.com"`},
+		{"CreateGrant to a service", "kms:RetiringServicePrincipal", "StringEquals", `"b.example.com"`, `"a.example.com"`},
+		{"CreateGrant to a service", "kms:GrantConstraintSourceArn", "StringEquals", `"arn:aws:s3:us-east-1:000000000000:bucket"`, `"arn:aws:s3:us-east-1:000000000000:other"`},
+		{"CreateGrant to a service", "kms:GranteePrincipal", "Null", `"true"`, `"false"`},
+		{"ListGrants", "kms:GrantIsForAWSResource", "Bool", `"false"`, `"true"`},
+		{"RevokeGrant", "kms:GrantIsForAWSResource", "Bool", `"false"`, `"true"`},
+		{"RevokeGrant", "aws:ResourceAccount", "StringEquals", `"000000000000"`, `"111111111111"`},
+		{"UntagResource", "aws:TagKeys", "ForAllValues:StringEquals", `["Team"]`, `["team"]`},
+		{"UntagResource", "aws:RequestTag/Team", "Null", `"true"`, `"false"`},
+		{"EnableKeyRotation of defaults", "kms:RotationPeriodInDays", "NumericEquals", `"365"`, `"364"`},
+		{"ScheduleKeyDeletion of defaults", "kms:ScheduleKeyDeletionPendingWindowInDays", "NumericEquals", `"30"`, `"7"`},
+		{"ReplicateKey", "aws:RequestTag/Stage", "StringEquals", `"prod"`, `"test"`},
+		{"ReplicateKey", "aws:TagKeys", "ForAnyValue:StringEquals", `"Stage"`, `"stage"`},
 		{"CreateKey", "kms:KeySpec", "StringEquals", `"RSA_2048"`, `"SYMMETRIC_DEFAULT"`},
 		{"CreateKey", "kms:KeyUsage", "StringEquals", `"SIGN_VERIFY"`, `"ENCRYPT_DECRYPT"`},
 		{"CreateKey", "kms:MultiRegion", "Bool", `"true"`, `"false"`},
