@@ -28,6 +28,11 @@ type member struct {
 
 type bounds struct{ min, max int }
 
+// MaxEntries is how many entries a list of a request can have for which the model
+// gives no limit. All that they can be for is less: a key has 50 tags at most, and
+// each operation of a grant need be named only once.
+const MaxEntries = 100
+
 // parseMember reads the tag of a field. The tags are constants of this package:
 // a bad one is a mistake that the first use reports by panic.
 func parseMember(f reflect.StructField) member {
@@ -57,6 +62,9 @@ func parseMember(f reflect.StructField) member {
 		default:
 			panic("kmsapi: tag of " + f.Name)
 		}
+	}
+	if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8 && m.length == nil {
+		m.length = &bounds{0, MaxEntries}
 	}
 	return m
 }
@@ -136,6 +144,9 @@ func (m member) check(v reflect.Value, path string, found *[]string) {
 		report(bounded(int(v.Int()), m.value, valueAtLeast, valueAtMost))
 	case reflect.Slice:
 		report(bounded(v.Len(), m.length, lengthAtLeast, lengthAtMost))
+		if m.length != nil && v.Len() > m.length.max {
+			return // a message about each entry would be far larger than the request
+		}
 		switch v.Type().Elem().Kind() {
 		case reflect.Struct:
 			for i := range v.Len() {
