@@ -3,14 +3,13 @@
 package kmsserver_test
 
 import (
-	"cmp"
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/kmsapi"
@@ -96,17 +94,17 @@ type scripted struct {
 	call      func(*stage) error
 }
 
-// play makes every call. An operation that the service does not have is not held
-// against it.
+// absent are the operations that the service answers with what it does not have.
+var absent = []string{"Encapsulate", "Decapsulate", "CreateCustomKeyStore", "ConnectCustomKeyStore", "UpdateCustomKeyStore", "DisconnectCustomKeyStore", "DeleteCustomKeyStore"}
+
+// play makes every call, and wants it to succeed if the service has the operation.
 func (g *stage) play() {
 	g.t.Helper()
 	for _, step := range script {
 		err := step.call(g)
-		if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "UnsupportedOperationException" &&
-			strings.HasPrefix(api.ErrorMessage(), "This key service does not have ") {
-			continue
-		}
-		if err != nil {
+		if slices.Contains(absent, step.operation) {
+			wantCode(g.t, err, "UnsupportedOperationException")
+		} else if err != nil {
 			g.t.Fatalf("%s, a valid request: %v", step.operation, err)
 		}
 	}
@@ -325,19 +323,16 @@ var script = []scripted{
 		return err
 	}},
 	{"ImportKeyMaterial", func(g *stage) error {
-		in := &awskms.ImportKeyMaterialInput{KeyId: &g.external, ExpirationModel: "KEY_MATERIAL_EXPIRES", ValidTo: aws.Time(time.Now().Add(24 * time.Hour)),
-			ImportToken: []byte("none"), EncryptedKeyMaterial: make([]byte, 256)}
-		if p := g.parameters; p != nil {
-			public, err := x509.ParsePKIXPublicKey(p.PublicKey)
-			if err != nil {
-				return err
-			}
-			if in.EncryptedKeyMaterial, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), g.material, nil); err != nil {
-				return err
-			}
-			in.ImportToken = p.ImportToken
+		public, err := x509.ParsePKIXPublicKey(g.parameters.PublicKey)
+		if err != nil {
+			return err
 		}
-		out, err := g.c.ImportKeyMaterial(background, in)
+		wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), g.material, nil)
+		if err != nil {
+			return err
+		}
+		out, err := g.c.ImportKeyMaterial(background, &awskms.ImportKeyMaterialInput{KeyId: &g.external, ImportToken: g.parameters.ImportToken,
+			EncryptedKeyMaterial: wrapped, ExpirationModel: "KEY_MATERIAL_EXPIRES", ValidTo: aws.Time(time.Now().Add(24 * time.Hour))})
 		if err != nil {
 			return err
 		}
@@ -346,7 +341,7 @@ var script = []scripted{
 	}},
 	{"DeleteImportedKeyMaterial", func(g *stage) error {
 		return errorOf(g.c.DeleteImportedKeyMaterial(background, &awskms.DeleteImportedKeyMaterialInput{KeyId: &g.external,
-			KeyMaterialId: aws.String(cmp.Or(g.imported, strings.Repeat("0", 64)))}))
+			KeyMaterialId: &g.imported}))
 	}},
 	{"ReplicateKey", func(g *stage) error {
 		return errorOf(g.c.ReplicateKey(background, &awskms.ReplicateKeyInput{KeyId: &g.multi, ReplicaRegion: aws.String(secondRegion), Description: aws.String("copy"),
