@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/reason"
 )
 
 // eventTexts are strings that JSON writes as they are, escaped or not at all.
@@ -21,6 +22,9 @@ func fill(r *rand.Rand, v reflect.Value, depth int) {
 	case time.Time:
 		zone := time.FixedZone("", 60*(r.IntN(2000)-1000))
 		v.Set(reflect.ValueOf(time.Unix(r.Int64N(1<<33), r.Int64N(2)*r.Int64N(1e9)).In(zone)))
+		return
+	case reason.Reason:
+		v.Set(reflect.ValueOf(reason.Mismatch))
 		return
 	case pcr.Set:
 		var s pcr.Set

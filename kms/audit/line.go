@@ -29,7 +29,9 @@ func release(b *bytes.Buffer) {
 }
 
 // An appender is an event that writes its JSON itself.
-type appender interface{ AppendJSON(dst []byte) ([]byte, error) }
+type appender interface {
+	AppendJSON(dst []byte) ([]byte, error)
+}
 
 // encodeEvent returns the event's JSON on one line, in a buffer to be released.
 func encodeEvent(event any) (*bytes.Buffer, error) {
