@@ -75,6 +75,9 @@ func (c *call) request(k *key) (policy.Input, error) {
 		in.NoKey = true
 		return in, nil
 	}
+	if err := c.usageCondition(in.Request.Context, k); err != nil {
+		return policy.Input{}, err
+	}
 	parsed, err := c.server.policies.parse(k.policy, policy.KindKey)
 	if err != nil {
 		return policy.Input{}, fmt.Errorf("kms: policy of key %s: %w", k.ARN(), err)
@@ -137,7 +140,7 @@ func policyPrincipal(p *Principal) policy.Principal {
 func (c *call) conditions(k *key) policy.Context {
 	m := make(policy.Context, 64)
 	c.globalConditions(m)
-	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") {
+	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") || c.op.Name == "CreateKey" {
 		m["kms:calleraccount"] = policy.Values{c.caller.Principal.Account}
 	}
 	if k != nil {

@@ -215,7 +215,7 @@ func TestConditionKeysOfOperations(t *testing.T) {
 		{"CreateKey of defaults", "kms:KeyUsage", "StringEqualsIfExists", `"ENCRYPT_DECRYPT"`, `"SIGN_VERIFY"`},
 		{"CreateKey of defaults", "kms:KeyOrigin", "StringEqualsIfExists", `"AWS_KMS"`, `"EXTERNAL"`},
 		{"CreateKey of defaults", "kms:BypassPolicyLockoutSafetyCheck", "BoolIfExists", `"false"`, `"true"`},
-		{"CreateKey of defaults", "kms:CallerAccount", "StringEqualsIfExists", `"000000000000"`, ""},
+		{"CreateKey of defaults", "kms:CallerAccount", "StringEquals", `"000000000000"`, `"111111111111"`},
 		{"TagResource", "aws:RequestTag/team", "StringEquals", `"red"`, `"blue"`},
 		{"TagResource", "aws:TagKeys", "ForAllValues:StringEquals", `["Team","Other"]`, `["Other"]`},
 		{"PutKeyPolicy", "kms:BypassPolicyLockoutSafetyCheck", "Bool", `"true"`, `"false"`},
@@ -248,6 +248,31 @@ func TestConditionKeysOfOperations(t *testing.T) {
 			}
 		}
 	}
+}
+
+// kms:TrailingDaysWithoutKeyUsage counts whole days since the last use, or else since
+// the creation, of a key that is to be disabled or deleted.
+func TestTrailingDaysWithoutKeyUsage(t *testing.T) {
+	var clock clock
+	s := newService(t, clock.into)
+	ctx, admin, used, unused := t.Context(), s.adminClient(), s.key(""), s.key("")
+	guarded := s.client(s.principal(kms.User, "careful", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"},
+		{"Effect":"Deny","Action":["kms:DisableKey","kms:ScheduleKeyDeletion"],"Resource":"*","Condition":{"NumericLessThan":{"kms:TrailingDaysWithoutKeyUsage":"2"}}},
+		{"Effect":"Deny","Action":"kms:DescribeKey","Resource":"*","Condition":{"Null":{"kms:TrailingDaysWithoutKeyUsage":"false"}}}]}`), region)
+	disable := func(key string) error {
+		return failure(guarded.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &key}))
+	}
+	clock.move(47 * time.Hour)
+	wantCode(t, disable(unused), "AccessDeniedException")
+	wantCode(t, failure(guarded.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &unused})), "AccessDeniedException")
+	wantNil(t, failure(admin.Encrypt(ctx, &awskms.EncryptInput{KeyId: &used, Plaintext: []byte("x")})))
+	clock.move(2 * time.Hour)
+	wantNil(t, disable(unused))
+	wantNil(t, failure(guarded.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &unused})))
+	wantCode(t, disable(used), "AccessDeniedException")
+	wantNil(t, failure(guarded.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &used})))
+	clock.move(46 * time.Hour)
+	wantNil(t, disable(used))
 }
 
 // The keys of the caller, for a user and for the session of a role.
