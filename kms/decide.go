@@ -322,7 +322,7 @@ func (m *conditionKeys) attestation(r *recipient) {
 type policyCache struct {
 	mu     sync.Mutex
 	parsed map[policyText]*policy.Policy
-	bytes  int
+	bytes  int // see weight
 }
 
 type policyText struct {
@@ -330,9 +330,23 @@ type policyText struct {
 	text string
 }
 
-// maxCachedPolicies bounds the texts in a cache. It is emptied when it is full:
-// parsing again is cheap.
-const maxCachedPolicies = 8 << 20
+// maxCachedPolicies bounds what the policies in a cache weigh. It is emptied when it
+// is full: parsing again is cheap.
+const maxCachedPolicies = 32 << 20
+
+// weight is about how many bytes a cached policy takes: a value of a condition that
+// is two in the text is a hundred when it is parsed.
+func weight(text string, p *policy.Policy) int {
+	sum := 2 * len(text)
+	for i := range p.Statements {
+		s := &p.Statements[i]
+		sum += 512 + 64*(len(s.Principal)+len(s.NotPrincipal)+len(s.Action)+len(s.NotAction)) + 384*(len(s.Resource)+len(s.NotResource))
+		for j := range s.Condition {
+			sum += 256 + 192*len(s.Condition[j].Values)
+		}
+	}
+	return sum
+}
 
 func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, error) {
 	id := policyText{kind, text}
@@ -348,12 +362,13 @@ func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, erro
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bytes+len(text) > maxCachedPolicies || p.parsed == nil {
+	size := weight(text, parsed)
+	if p.bytes+size > maxCachedPolicies || p.parsed == nil {
 		p.parsed, p.bytes = make(map[policyText]*policy.Policy), 0
 	}
 	if p.parsed[id] == nil {
 		p.parsed[id] = parsed
-		p.bytes += len(text)
+		p.bytes += size
 	}
 	return parsed, nil
 }
