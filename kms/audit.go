@@ -59,3 +59,25 @@ func (s *Server) change(ctx context.Context, event *Event, fn func(*ledger.Tx) e
 	})
 	return recorded, err
 }
+
+// changeOwn is [Server.change] for what no request asked for, with the other event.
+func (s *Server) changeOwn(ctx context.Context, event *Event, fn func(*ledger.Tx) error) error {
+	recorded, err := s.change(ctx, event, fn)
+	if err != nil && recorded {
+		event.Outcome, event.Cause = Failed, clip(err.Error())
+		err = errors.Join(err, s.record(context.WithoutCancel(ctx), event))
+	}
+	return err
+}
+
+// findEvent is [Server.Explain] for a client, of which one is served at a time:
+// looking for an id that does not exist reads the whole log, whoever asks.
+func (c *call) findEvent(id string) (*Event, error) {
+	select {
+	case c.server.explaining <- struct{}{}:
+		defer func() { <-c.server.explaining }()
+		return c.server.Explain(c.ctx, id)
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	}
+}

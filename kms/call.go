@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
 )
@@ -145,10 +146,29 @@ func (c *call) recordPanic() {
 	}
 }
 
-// change is [Server.change] with the event of the call, which finish corrects.
+// change is [Server.change] with the event of the call, which finish corrects. Who
+// was removed since the request was authenticated changes nothing any more.
 func (c *call) change(fn func(*ledger.Tx) error) (err error) {
 	c.event.respondKey()
-	c.recorded, err = c.server.change(c.ctx, c.event, fn)
+	c.recorded, err = c.server.change(c.ctx, c.event, func(tx *ledger.Tx) error {
+		if err := c.stillThere(tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	return err
+}
+
+// stillThere looks for the access key of the caller. A principal is never changed,
+// only removed.
+func (c *call) stillThere(tx *ledger.Tx) error {
+	if c.caller.AccessKeyID == "" {
+		return nil // of this program itself
+	}
+	_, _, err := tx.Get(tablePrincipal, c.caller.AccessKeyID)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
+	}
 	return err
 }
 

@@ -73,10 +73,11 @@ func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 		return nil, err
 	}
 	k, err := c.findSource(&s)
-	if err != nil {
+	// First, so that a bad document does not tell whether the key exists.
+	if err := c.verifyRecipient(nil); err != nil {
 		return nil, err
 	}
-	if err := c.verifyRecipient(nil); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if err := c.decide(k); err != nil {

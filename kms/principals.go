@@ -101,18 +101,13 @@ func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*led
 	if err != nil {
 		return err
 	}
-	recorded, err := s.change(ctx, event, func(tx *ledger.Tx) error {
+	return s.changeOwn(ctx, event, func(tx *ledger.Tx) error {
 		p, err := fn(tx)
 		if err == nil {
 			event.RequestParameters = p.parameters()
 		}
 		return err
 	})
-	if err != nil && recorded {
-		event.Outcome, event.Cause = Failed, clip(err.Error())
-		err = errors.Join(err, s.record(context.WithoutCancel(ctx), event))
-	}
-	return err
 }
 
 // parameters is the principal in an event.

@@ -3,18 +3,24 @@
 package kmsserver_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/audit"
+	"github.com/cretula/cretula/kms/keystore"
 )
 
 // ownKey is a key of which c alone may do everything.
@@ -150,5 +156,144 @@ func TestLargeContextBeforePolicies(t *testing.T) {
 		if err != nil || event.Decision != nil {
 			t.Errorf("%s: decided before: %+v, %v", operation, event, err)
 		}
+	}
+}
+
+// Neither the explanation of a hidden refusal nor a bad document tells whether the
+// key of a ciphertext exists in another account, and of one that is gone nobody
+// there is shown the policy.
+func TestForeignKeysStayHidden(t *testing.T) {
+	var c clock
+	s := newService(t, c.into)
+	admin := s.adminClient()
+	key := s.key(`{"Version":"2012-10-17","Statement":[{"Sid":"Inner","Effect":"Allow","Principal":{"AWS":["` + userARN("admin") + `"]},"Action":"kms:*","Resource":"*"}]}`)
+	sealed, err := admin.Encrypt(t.Context(), &awskms.EncryptInput{KeyId: &key, Plaintext: []byte("x")})
+	wantNil(t, err)
+	none := bytes.Clone(sealed.CiphertextBlob)
+	none[15] = "0123456789abcdef0"[strings.IndexByte("0123456789abcdef", none[15])+1] // the first digit of the key's id
+	stranger := s.stranger("erin", allowAll(`"kms:*"`))
+	decrypt := func(blob []byte, recipient string) (answer, decision string) {
+		status, answer, header := s.send(raw{target: "TrentService.Decrypt", body: `{"CiphertextBlob":"` + base64Of(blob) + `"` + recipient + `}`, credentials: stranger})
+		if status != 400 {
+			t.Errorf("%d %s", status, answer)
+		}
+		return answer, header.Get("x-cretula-decision")
+	}
+	explained := func(decision string) string {
+		_, answer, _ := s.send(raw{target: "CretulaService.ExplainDecision", body: `{"DecisionId":"` + decision + `"}`, credentials: stranger})
+		return answer
+	}
+	for _, recipient := range []string{"", `,"Recipient":{}`, `,"Recipient":{"KeyEncryptionAlgorithm":"RSAES_OAEP_SHA_256","AttestationDocument":"AAAA"}`} {
+		there, one := decrypt(sealed.CiphertextBlob, recipient)
+		gone, two := decrypt(none, recipient)
+		if there != gone {
+			t.Errorf("%s\n%s", there, gone)
+		}
+		if recipient == "" && (!strings.Contains(explained(one), "AccessDeniedException") || explained(one) != explained(two)) {
+			t.Errorf("%s\n%s", explained(one), explained(two))
+		}
+	}
+	_, decision := decrypt(sealed.CiphertextBlob, "")
+	_, err = admin.ScheduleKeyDeletion(t.Context(), &awskms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: new(int32(7))})
+	wantNil(t, err)
+	c.move(8 * 24 * time.Hour)
+	wantNil(t, s.kms.DoDue(t.Context()))
+	if answer := explained(decision); strings.Contains(answer, "Inner") || !strings.Contains(answer, "AccessDeniedException") {
+		t.Error(answer)
+	}
+}
+
+// A meddlingStore has something else done before a transaction that writes.
+type meddlingStore struct {
+	keystore.Store
+	before func()
+}
+
+func (m *meddlingStore) Update(ctx context.Context, fn func(keystore.Tx) error) error {
+	if before := m.before; before != nil {
+		m.before = nil
+		before()
+	}
+	return m.Store.Update(ctx, fn)
+}
+
+// Who is removed while a request of theirs is on its way changes nothing any more.
+func TestRemovedMeanwhile(t *testing.T) {
+	meddling := &meddlingStore{Store: newStore(t)}
+	s := newService(t, over(t, meddling))
+	alice := s.principal(kms.User, "alice", allowAll(`"kms:*"`))
+	key := s.key("")
+	meddling.before = func() {
+		if _, err := s.kms.RemovePrincipal(t.Context(), "alice", ""); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := s.client(alice, region).DisableKey(t.Context(), &awskms.DisableKeyInput{KeyId: &key})
+	wantCode(t, err, "UnrecognizedClientException")
+	out, err := s.adminClient().DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: &key})
+	if err != nil || !out.KeyMetadata.Enabled {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if event, _ := s.last("DisableKey"); event.Outcome != kms.Failed {
+		t.Errorf("%+v", event)
+	}
+}
+
+// What the service does by itself and fails is corrected on record too.
+func TestFailedOwnChangeIsCorrected(t *testing.T) {
+	var c clock
+	failing := &failingStore{Store: newStore(t)}
+	s := newService(t, over(t, failing), c.into)
+	key := s.key("")
+	_, err := s.adminClient().ScheduleKeyDeletion(t.Context(), &awskms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: new(int32(7))})
+	wantNil(t, err)
+	c.move(8 * 24 * time.Hour)
+	failing.fail = errors.New("the disk is gone")
+	if err := s.kms.DoDue(t.Context()); !errors.Is(err, failing.fail) {
+		t.Errorf("got %v", err)
+	}
+	if event, _ := s.last("DeleteKey"); event.Outcome != kms.Failed || len(s.events("DeleteKey")) != 2 {
+		t.Errorf("%+v", event)
+	}
+	failing.fail = nil
+	wantNil(t, s.kms.DoDue(t.Context()))
+	if event, _ := s.last("DeleteKey"); event.Outcome != kms.Allowed {
+		t.Errorf("%+v", event)
+	}
+}
+
+// A crowdedLog says how many look for an event at once.
+type crowdedLog struct {
+	kms.AuditLog
+	now, most atomic.Int32
+}
+
+func (l *crowdedLog) Find(ctx context.Context, id string) (audit.Entry, error) {
+	n := l.now.Add(1)
+	defer l.now.Add(-1)
+	for most := l.most.Load(); n > most && !l.most.CompareAndSwap(most, n); most = l.most.Load() {
+	}
+	time.Sleep(5 * time.Millisecond) // for the others to come
+	return l.AuditLog.Find(ctx, id)
+}
+
+// Whoever asks for decisions that do not exist has one reader of the log at work,
+// not one for each request.
+func TestExplanationsQueue(t *testing.T) {
+	log := &crowdedLog{}
+	s := newService(t, func(c *kms.Config) { log.AuditLog, c.Audit = c.Audit, log })
+	nobody := s.principal(kms.User, "nobody")
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			status, answer, _ := s.send(raw{target: "CretulaService.ExplainDecision", body: `{"DecisionId":"d-` + strings.Repeat("0", 32) + `"}`, credentials: nobody})
+			if status != 400 || !strings.Contains(answer, "AccessDeniedException") {
+				t.Errorf("%d %s", status, answer)
+			}
+		})
+	}
+	wg.Wait()
+	if most := log.most.Load(); most != 1 {
+		t.Errorf("%d at once", most)
 	}
 }
