@@ -191,10 +191,15 @@ func (l *Log) Append(ctx context.Context, event any) error {
 		release(encoded)
 		return err
 	}
+	gone := ctx.Done()
+	if gone == nil {
+		<-b.done
+		return b.err
+	}
 	select {
 	case <-b.done:
 		return b.err
-	case <-ctx.Done():
+	case <-gone:
 		return ctx.Err()
 	}
 }
