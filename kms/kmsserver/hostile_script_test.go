@@ -9,12 +9,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -62,29 +64,47 @@ type stage struct {
 func newStage(s *service, role kms.Credentials, run int) *stage {
 	s.t.Helper()
 	g := &stage{
-		service: s, run: run, role: role, c: s.adminClient(), roleC: s.client(role, region),
+		service: s, run: run, role: role, c: s.sharing(s.admin), roleC: s.sharing(role),
 		secret: make([]byte, 32), material: make([]byte, 32), document: document(s.t),
 	}
 	rand.Read(g.secret)
 	rand.Read(g.material)
-	g.symmetric = s.make("", "")
-	g.signing = s.make("ECC_NIST_P256", "SIGN_VERIFY")
-	g.macs = s.make("HMAC_256", "GENERATE_VERIFY_MAC")
-	g.agreement = s.make("ECC_NIST_P256", "KEY_AGREEMENT")
-	g.external = s.make("", "", func(in *awskms.CreateKeyInput) { in.Origin = "EXTERNAL" })
-	g.multi = s.make("", "", func(in *awskms.CreateKeyInput) { in.MultiRegion = aws.Bool(true) })
-	g.doomed = s.make("", "")
-	g.attested = s.key(attested("arn:aws:iam::"+account+":role/data-processing", registers(1)))
+	g.symmetric = g.key(&awskms.CreateKeyInput{})
+	g.signing = g.key(&awskms.CreateKeyInput{KeySpec: "ECC_NIST_P256", KeyUsage: "SIGN_VERIFY"})
+	g.macs = g.key(&awskms.CreateKeyInput{KeySpec: "HMAC_256", KeyUsage: "GENERATE_VERIFY_MAC"})
+	g.agreement = g.key(&awskms.CreateKeyInput{KeySpec: "ECC_NIST_P256", KeyUsage: "KEY_AGREEMENT"})
+	g.external = g.key(&awskms.CreateKeyInput{Origin: "EXTERNAL"})
+	g.multi = g.key(&awskms.CreateKeyInput{MultiRegion: aws.Bool(true)})
+	g.doomed = g.key(&awskms.CreateKeyInput{})
+	g.attested = g.key(&awskms.CreateKeyInput{Policy: aws.String(attested("arn:aws:iam::"+account+":role/data-processing", registers(1)))})
 	sealed, err := g.c.Encrypt(s.t.Context(), &awskms.EncryptInput{KeyId: &g.attested, Plaintext: g.secret})
 	fatal(s.t, err)
 	g.sealed = sealed.CiphertextBlob
-	g.attestSign = s.make("ECC_NIST_P256", "SIGN_VERIFY", func(in *awskms.CreateKeyInput) {
-		in.Policy = aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account +
+	g.attestSign = g.key(&awskms.CreateKeyInput{
+		KeySpec: "ECC_NIST_P256", KeyUsage: "SIGN_VERIFY",
+		Policy: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account +
 			`:user/admin"},"Action":"kms:*","Resource":"*"},{"Effect":"Deny","Principal":"*","Action":"kms:Sign","Resource":"*","Condition":{` +
-			strings.Replace(imageOne, "StringEquals", "StringNotEquals", 1) + `}}]}`)
-		in.Tags = []types.Tag{{TagKey: aws.String(kms.AttestedTag), TagValue: aws.String(kms.AttestedValue)}}
+			strings.Replace(imageOne, "StringEquals", "StringNotEquals", 1) + `}}]}`),
+		Tags: []types.Tag{{TagKey: aws.String(kms.AttestedTag), TagValue: aws.String(kms.AttestedValue)}},
 	})
 	return g
+}
+
+// sharing returns a client that shares its connections with others, so that what
+// clients keep is no part of what a test measures.
+func (s *service) sharing(c kms.Credentials) *awskms.Client {
+	return awskms.New(awskms.Options{
+		Region: region, BaseEndpoint: &s.url, Retryer: aws.NopRetryer{}, HTTPClient: http.DefaultClient,
+		Credentials: credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, ""),
+	})
+}
+
+// key makes a key and returns its ARN.
+func (g *stage) key(in *awskms.CreateKeyInput) string {
+	g.t.Helper()
+	out, err := g.c.CreateKey(g.t.Context(), in)
+	fatal(g.t, err)
+	return *out.KeyMetadata.Arn
 }
 
 // A scripted call is a valid request to one operation, and those to others that
