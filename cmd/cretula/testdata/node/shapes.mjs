@@ -17,6 +17,7 @@ const forms = {
   KeyId: keyArn,
   "KeyMetadata.KeyId": new RegExp(`^${keyId}$`),
   "KeyListEntry.KeyId": new RegExp(`^${keyId}$`),
+  "GetKeyLastUsageResponse.KeyId": new RegExp(`^${keyId}$`),
   TargetKeyId: new RegExp(`^${keyId}$`),
   Arn: keyArn,
   KeyArn: keyArn,
