@@ -62,7 +62,7 @@ func (c *call) findSource(s *source) (*key, error) {
 	if s.blobErr != nil {
 		return nil, s.blobErr
 	}
-	k, err := c.resolve(keyARN(c.caller.Region, s.blob.account, s.blob.keyID))
+	k, err := c.resolveName(keyName{account: s.blob.account, region: c.caller.Region, id: s.blob.keyID})
 	if err != nil {
 		return nil, c.hideSource(s, err)
 	}

@@ -400,6 +400,11 @@ func (c *call) resolve(keyID string) (*key, error) {
 	if name.alias != "" && !takesAlias(c.op) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", keyID)
 	}
+	return c.resolveName(name)
+}
+
+// resolveName finds the key of a name in the region of the request.
+func (c *call) resolveName(name keyName) (*key, error) {
 	k := new(key)
 	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
 		if name.alias != "" {

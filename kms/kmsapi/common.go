@@ -67,7 +67,8 @@ func memberAt[T any](v reflect.Value, index int) (none T) {
 	if index < 0 {
 		return none
 	}
-	return v.Field(index).Interface().(T)
+	// A pointer to the field: the field itself would be copied to the heap.
+	return *v.Field(index).Addr().Interface().(*T)
 }
 
 // Limits of an audit record, which what is valid does not reach: the longest string

@@ -110,8 +110,9 @@ func Validate(in any) error {
 }
 
 func validateStruct(v reflect.Value, prefix string, found *[]string) {
-	for i, m := range shapeOf(v.Type()).members {
-		field := v.Field(i)
+	members := shapeOf(v.Type()).members
+	for i := range members {
+		m, field := &members[i], v.Field(i)
 		path := prefix + m.path
 		if field.Kind() != reflect.Struct && field.IsNil() {
 			if m.required {
@@ -127,7 +128,7 @@ func validateStruct(v reflect.Value, prefix string, found *[]string) {
 }
 
 // check applies the constraints of m to a present value.
-func (m member) check(v reflect.Value, path string, found *[]string) {
+func (m *member) check(v reflect.Value, path string, found *[]string) {
 	report := func(violations []string) {
 		for _, violation := range violations {
 			*found = append(*found, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: %s", m.shown(v), path, violation))
@@ -160,7 +161,7 @@ func (m member) check(v reflect.Value, path string, found *[]string) {
 
 // itemViolations names all constraints of an entry if one entry violates one, as
 // AWS does.
-func (m member) itemViolations(list reflect.Value) []string {
+func (m *member) itemViolations(list reflect.Value) []string {
 	for i := range list.Len() {
 		if len(textViolations(list.Index(i).String(), m.items, m.pattern, m.values)) > 0 {
 			return []string{"Member must satisfy constraint: [" + strings.Join(m.itemConstraints(), ", ") + "]"}
@@ -169,7 +170,7 @@ func (m member) itemViolations(list reflect.Value) []string {
 	return nil
 }
 
-func (m member) itemConstraints() []string {
+func (m *member) itemConstraints() []string {
 	var all []string
 	if m.items != nil {
 		all = append(all, fmt.Sprintf(lengthAtMost, m.items.max), fmt.Sprintf(lengthAtLeast, m.items.min))
@@ -198,7 +199,7 @@ func oneOf(values []string) string {
 
 // shown is the value in a message, with a space before it; blobs and sensitive
 // values are hidden.
-func (m member) shown(v reflect.Value) string {
+func (m *member) shown(v reflect.Value) string {
 	if m.sensitive {
 		return ""
 	}
