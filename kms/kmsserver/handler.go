@@ -46,6 +46,12 @@ type exchange struct {
 	status    int
 }
 
+// Headers of every answer, which nobody changes.
+var (
+	contentTypeHeader  = []string{kmsapi.ContentType}
+	cacheControlHeader = []string{"no-store"}
+)
+
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.Now()
@@ -56,10 +62,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = h.refusal(w, x)
 	}
 	header := w.Header()
-	header.Set("X-Amzn-Requestid", x.id)
-	header.Set("Content-Type", kmsapi.ContentType)
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("Cache-Control", "no-store")
+	header["X-Amzn-Requestid"] = []string{x.id}
+	header["Content-Type"] = contentTypeHeader
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	header["Cache-Control"] = cacheControlHeader
 	w.WriteHeader(x.status)
 	_, writeErr := w.Write(body)
 	h.log(r.Context(), x, h.Now().Sub(start), writeErr)
