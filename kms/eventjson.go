@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cretula/cretula/pcr"
@@ -73,21 +74,25 @@ func (w *eventWriter) other(name string, value any) {
 	w.b = append(w.b, b...)
 }
 
-// plainText has the bytes that stand for themselves in a JSON string, as
+// escaped has 1 for the bytes that do not stand for themselves in a JSON string, as
 // encoding/json has it: it escapes those of HTML too.
-var plainText = func() (plain [256]bool) {
-	for c := ' '; c < 0x7f; c++ {
-		plain[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+var escaped = func() (escaped [256]byte) {
+	for c := range escaped {
+		if c < ' ' || c > '~' || strings.IndexByte("\"\\<>&", byte(c)) >= 0 {
+			escaped[c] = 1
+		}
 	}
-	return plain
+	return escaped
 }()
 
 func (w *eventWriter) quote(s string) {
+	var found byte // no branch for each byte: nearly all texts are plain
 	for i := range len(s) {
-		if !plainText[s[i]] {
-			w.other("", s)
-			return
-		}
+		found |= escaped[s[i]]
+	}
+	if found != 0 {
+		w.other("", s)
+		return
 	}
 	w.b = append(w.b, '"')
 	w.b = append(w.b, s...)
