@@ -128,7 +128,13 @@ func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writ
 	if writeErr != nil {
 		attrs = append(attrs, slog.String("write", "the client was gone"))
 	}
-	h.Logger.LogAttrs(ctx, level, "kms", attrs...)
+	if !h.Logger.Enabled(ctx, level) {
+		return
+	}
+	// Not by the Logger, which would look for the place in the source, always this.
+	record := slog.NewRecord(time.Now(), level, "kms", 0)
+	record.AddAttrs(attrs...)
+	h.Logger.Handler().Handle(ctx, record)
 }
 
 // answer is the way of a request: route, authenticate, call.
