@@ -109,16 +109,28 @@ func KeyIdentifier(key *rsa.PublicKey) ([]byte, error) {
 func marshalKey(key *rsa.PublicKey) []byte {
 	// The leading zero says that the integer is not negative; it is one where the
 	// highest bit is set, as it is in a modulus of whole bytes.
-	modulus := make([]byte, 1+(key.N.BitLen()+7)/8)
-	key.N.FillBytes(modulus)
+	modulus := 1 + (key.N.BitLen()+7)/8
 	exponent := big.NewInt(int64(key.E)).Bytes()
 	if exponent[0] >= 0x80 {
 		exponent = append([]byte{0}, exponent...)
 	}
-	return tlv(tagSequence,
-		tlv(tagSequence, tlv(tagOID, oidRSAEncryption), tlv(tagNull)),
-		tlv(tagBitString, []byte{0}, tlv(tagSequence, tlv(tagInteger, modulus), tlv(tagInteger, exponent))))
+	const long = 4 // bytes of a tag and a length of 256 to 65535, as all below have
+	pair := long + modulus + 2 + len(exponent)
+	b := make([]byte, 0, long+2+len(rsaAlgorithm)+long+1+long+pair)
+	begin := func(tag byte, n int) { b = append(b, tag, 0x82, byte(n>>8), byte(n)) }
+	begin(tagSequence, len(rsaAlgorithm)+long+1+long+pair)
+	b = append(b, rsaAlgorithm...)
+	begin(tagBitString, 1+long+pair)
+	b = append(b, 0)
+	begin(tagSequence, pair)
+	begin(tagInteger, modulus)
+	key.N.FillBytes(b[len(b) : len(b)+modulus])
+	b = append(b[:len(b)+modulus], tagInteger, byte(len(exponent)))
+	return append(b, exponent...)
 }
+
+// rsaAlgorithm is the AlgorithmIdentifier of an RSA key (RFC 3279 §2.3.1).
+var rsaAlgorithm = tlv(tagSequence, tlv(tagOID, oidRSAEncryption), tlv(tagNull))
 
 // checkKey holds keys to the sizes that AWS's enclave SDK can make and to
 // public exponents that RFC 8017 and FIPS 186-5 §5.1 leave no doubt about, and

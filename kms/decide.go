@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
 )
@@ -187,7 +189,11 @@ func (m *conditionKeys) set(key, value string) {
 // conditions returns the condition keys of the request, in lower case, with the
 // values that the Service Authorization Reference gives them.
 func (c *call) conditions(k *key) policy.Context {
-	m := &conditionKeys{contexts.Get().(policy.Context), make([]string, 0, 24)}
+	room := 24 // for the values that nearly all requests have
+	if c.recipient != nil {
+		room = 48
+	}
+	m := &conditionKeys{contexts.Get().(policy.Context), make([]string, 0, room)}
 	c.globalConditions(m)
 	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") || c.op.Name == "CreateKey" {
 		m.set("kms:calleraccount", c.caller.Principal.Account)
@@ -310,8 +316,14 @@ func (m *conditionKeys) attestation(r *recipient) {
 	if d.Kind == attestation.KindNitroTPM {
 		keys = &tpmKeys
 	}
-	for i, digest := range d.PCRs.All() {
-		m.set(keys[i], digest.String())
+	digits := make([]byte, 0, d.PCRs.Len()*2*pcr.Size)
+	for _, digest := range d.PCRs.All() {
+		digits = hex.AppendEncode(digits, digest[:])
+	}
+	rest := string(digits) // one text for all values
+	for i := range d.PCRs.All() {
+		m.set(keys[i], rest[:2*pcr.Size])
+		rest = rest[2*pcr.Size:]
 		if i == 0 && d.Kind == attestation.KindEnclave {
 			m.Context["kms:recipientattestation:imagesha384"] = m.Context[keys[i]]
 		}

@@ -246,11 +246,10 @@ func (w *eventWriter) recipient(r *EventRecipient) {
 	w.time(`,"timestamp":`, r.Timestamp)
 	w.text(`,"payloadHash":`, r.PayloadHash)
 	w.raw(`,"registers":{`)
-	before := `"`
+	before := `"PCR`
 	for i, digest := range r.Registers.All() {
-		w.raw(before)
-		before = `,"`
-		w.raw(i.String())
+		w.number(before, int(i))
+		before = `,"PCR`
 		w.digest(`":`, &digest)
 	}
 	w.raw("}}}")
