@@ -251,6 +251,9 @@ func (c *call) listAliases(in *kmsapi.ListAliasesInput) (*kmsapi.ListAliasesOutp
 	wanted := ""
 	if in.KeyId != nil {
 		k, err := c.resolve(*in.KeyId)
+		if err == nil && c.foreign != "" {
+			err = kmsapi.Errorf(kmsapi.NotFound, "Key '%s' does not exist", c.foreign)
+		}
 		if err != nil {
 			return nil, err
 		}

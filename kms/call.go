@@ -33,6 +33,9 @@ type call struct {
 	attested *key
 	// alias is the alias by which the request named its key, or "".
 	alias string
+	// foreign is the ARN of the key or alias of another account that the request
+	// named last, or "".
+	foreign string
 	// used are the keys whose use was allowed.
 	used []keyName
 	// recorded says that the event is durable already: see change.
@@ -178,7 +181,7 @@ func (c *call) finish(err error) error {
 	var answer *kmsapi.Error
 	switch {
 	case err != nil:
-		answer = c.classify(err)
+		answer = c.hideForeign(c.classify(err))
 		answer.DecisionID = c.event.DecisionID
 		c.event.ErrorCode, c.event.ResponseElements = string(answer.Code), nil
 		c.event.ErrorMessage = clip(answer.Message)

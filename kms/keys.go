@@ -400,6 +400,9 @@ func (c *call) resolve(keyID string) (*key, error) {
 	if name.alias != "" && !takesAlias(c.op) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", keyID)
 	}
+	if name.account != c.caller.Principal.Account {
+		c.foreign = name.arn()
+	}
 	return c.resolveName(name)
 }
 
