@@ -148,7 +148,11 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.caller, err = h.authenticate(r, body); err != nil {
+	// The operation ends by itself within milliseconds: a client that closes its
+	// side once it has asked is answered all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), operationTimeout)
+	defer cancel()
+	if x.caller, err = h.authenticate(r.WithContext(ctx), body); err != nil {
 		return nil, err
 	}
 	x.caller.RequestID = x.id
@@ -156,9 +160,9 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	x.caller.UserAgent = userAgent(r)
 	x.caller.SecureTransport = r.TLS != nil
 	if target == ExplainTarget {
-		return h.KMS.CallExplain(r.Context(), x.caller, body)
+		return h.KMS.CallExplain(ctx, x.caller, body)
 	}
-	return h.KMS.Call(r.Context(), x.caller, target, body)
+	return h.KMS.Call(ctx, x.caller, target, body)
 }
 
 // route returns the operation of a request, or [ExplainTarget]. AWS answers a
