@@ -53,7 +53,7 @@ kms/keystore:
 kms/keystore/bolt: kms/keystore internal/durable
 kms/keystore/postgres: kms/keystore
 kms/keystore/keystoretest: kms/keystore
-kms/rootkey: internal/durable
+kms/rootkey: internal/durable internal/hmac256
 kms/rootkey/passphrase: kms/rootkey
 kms/rootkey/systemd: kms/rootkey kms/rootkey/passphrase
 kms/rootkey/tpm: kms/rootkey
@@ -61,12 +61,13 @@ kms/rootkey/pkcs11: kms/rootkey
 kms/rootkey/rootkeytest: kms/rootkey internal/need
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
-kms: kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason
+kms: kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
 kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:
 internal/p384:
+internal/hmac256:
 internal/sigv4:
 internal/httpsig: reason
 internal/durable:

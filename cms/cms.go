@@ -28,8 +28,8 @@ package cms
 import (
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"math"
+	"math/big"
 
 	"github.com/cretula/cretula/reason"
 )
@@ -100,13 +100,37 @@ func KeyIdentifier(key *rsa.PublicKey) ([]byte, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return nil, reason.New(reason.Unsupported, "cms.key", "recipient key: %w", err)
-	}
-	sum := sha256.Sum256(spki)
+	sum := sha256.Sum256(marshalKey(key))
 	return sum[:], nil
 }
+
+// marshalKey returns the DER SubjectPublicKeyInfo of a key that checkKey takes (RFC
+// 3279 §2.3.1), as crypto/x509 does in many times the time.
+func marshalKey(key *rsa.PublicKey) []byte {
+	// The leading zero says that the integer is not negative; it is one where the
+	// highest bit is set, as it is in a modulus of whole bytes.
+	modulus := 1 + (key.N.BitLen()+7)/8
+	exponent := big.NewInt(int64(key.E)).Bytes()
+	if exponent[0] >= 0x80 {
+		exponent = append([]byte{0}, exponent...)
+	}
+	const long = 4 // bytes of a tag and a length of 256 to 65535, as all below have
+	pair := long + modulus + 2 + len(exponent)
+	b := make([]byte, 0, long+2+len(rsaAlgorithm)+long+1+long+pair)
+	begin := func(tag byte, n int) { b = append(b, tag, 0x82, byte(n>>8), byte(n)) }
+	begin(tagSequence, len(rsaAlgorithm)+long+1+long+pair)
+	b = append(b, rsaAlgorithm...)
+	begin(tagBitString, 1+long+pair)
+	b = append(b, 0)
+	begin(tagSequence, pair)
+	begin(tagInteger, modulus)
+	key.N.FillBytes(b[len(b) : len(b)+modulus])
+	b = append(b[:len(b)+modulus], tagInteger, byte(len(exponent)))
+	return append(b, exponent...)
+}
+
+// rsaAlgorithm is the AlgorithmIdentifier of an RSA key (RFC 3279 §2.3.1).
+var rsaAlgorithm = tlv(tagSequence, tlv(tagOID, oidRSAEncryption), tlv(tagNull))
 
 // checkKey holds keys to the sizes that AWS's enclave SDK can make and to
 // public exponents that RFC 8017 and FIPS 186-5 §5.1 leave no doubt about, and
@@ -131,6 +155,7 @@ func checkKey(key *rsa.PublicKey) error {
 
 // The object identifiers, as the contents of their DER encoding.
 var (
+	oidRSAEncryption = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01} // 1.2.840.113549.1.1.1
 	oidEnvelopedData = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x03} // 1.2.840.113549.1.7.3
 	oidData          = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01} // 1.2.840.113549.1.7.1
 	oidRSAESOAEP     = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x07} // 1.2.840.113549.1.1.7
@@ -143,6 +168,7 @@ var (
 // The tags of X.690 §8.1.2 that an envelope has.
 const (
 	tagInteger     = 0x02
+	tagBitString   = 0x03
 	tagOctetString = 0x04
 	tagNull        = 0x05
 	tagOID         = 0x06

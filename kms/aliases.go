@@ -17,6 +17,7 @@ import (
 // Limits of aliases, and how many of them a page has.
 const (
 	maxAliases        = 50 // of one key
+	maxAliasLimit     = 100
 	defaultAliasLimit = 50
 )
 
@@ -71,6 +72,14 @@ func (c *call) aliasName(s string) (keyName, error) {
 	return name, nil
 }
 
+// aliasTarget finds the key that an alias is to refer to, which no alias names.
+func (c *call) aliasTarget(keyID string) (*key, error) {
+	if name, err := parseKeyName(c.caller, keyID); err == nil && name.alias != "" {
+		return nil, kmsapi.Errorf(kmsapi.Validation, "Aliases must refer to keys. Not aliases")
+	}
+	return c.resolve(keyID)
+}
+
 // decideAlias decides about the operation on the alias itself, for which identity
 // policies alone count.
 func (c *call) decideAlias(name keyName) error {
@@ -89,7 +98,10 @@ func (c *call) createAlias(in *kmsapi.CreateAliasInput) (*kmsapi.CreateAliasOutp
 	if err != nil {
 		return nil, err
 	}
-	k, err := c.resolve(*in.TargetKeyId)
+	if strings.Contains(name.alias, ":") { // which the model's pattern has, and the API reference has not
+		return nil, kmsapi.Errorf(kmsapi.Validation, "%s contains invalid characters for an alias", name.alias)
+	}
+	k, err := c.aliasTarget(*in.TargetKeyId)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +133,7 @@ func (c *call) createAlias(in *kmsapi.CreateAliasInput) (*kmsapi.CreateAliasOutp
 
 func (k *keyRecord) addAlias(alias string) error {
 	if len(k.Aliases) >= maxAliases {
-		return kmsapi.Errorf(kmsapi.LimitExceeded, "The key %s has %d aliases already.", k.ARN(), maxAliases)
+		return kmsapi.Errorf(kmsapi.LimitExceeded, "Aliases per key quota for this account in this region is %d, current usage is %d.", maxAliases, len(k.Aliases))
 	}
 	k.Aliases = append(k.Aliases, alias)
 	slices.Sort(k.Aliases)
@@ -182,7 +194,7 @@ func (c *call) updateAlias(in *kmsapi.UpdateAliasInput) (*kmsapi.UpdateAliasOutp
 	if err != nil {
 		return nil, err
 	}
-	to, err := c.resolve(*in.TargetKeyId)
+	to, err := c.aliasTarget(*in.TargetKeyId)
 	if err != nil {
 		return nil, err
 	}
@@ -239,11 +251,15 @@ func (c *call) listAliases(in *kmsapi.ListAliasesInput) (*kmsapi.ListAliasesOutp
 	wanted := ""
 	if in.KeyId != nil {
 		k, err := c.resolve(*in.KeyId)
+		if err == nil && c.foreign != "" {
+			err = kmsapi.Errorf(kmsapi.NotFound, "Key '%s' does not exist", c.foreign)
+		}
 		if err != nil {
 			return nil, err
 		}
 		wanted = k.ID
 	}
+	c.limitTo(maxAliasLimit)
 	out := new(kmsapi.ListAliasesOutput)
 	name := keyName{account: c.caller.Principal.Account, region: c.caller.Region}
 	next, err := c.scan(tableAlias, name.account+"/"+name.region+"/", defaultAliasLimit, func(alias string, content []byte) (bool, error) {

@@ -19,8 +19,9 @@ type AuditLog interface {
 	Find(ctx context.Context, id string) (audit.Entry, error)
 }
 
-// record makes an event durable. One that is too large is kept without its trace:
-// it must never be possible to make a request unrecordable.
+// record makes an event durable. One that is too large is kept without its trace,
+// and without its parameters only if it must be: it must never be possible to make a
+// request unrecordable, nor to hide what it asked for.
 func (s *Server) record(ctx context.Context, event *Event) error {
 	var err error
 	if event.EventID, err = newUUID(s.random); err != nil {
@@ -29,9 +30,12 @@ func (s *Server) record(ctx context.Context, event *Event) error {
 	err = s.audit.Append(ctx, event)
 	if errors.Is(err, audit.ErrEvent) {
 		small := *event
-		small.Decision, small.OtherDecisions, small.RequestParameters = nil, nil, nil
+		small.Decision, small.OtherDecisions = nil, nil
 		small.Cause = clip("the event was too large for its trace; " + event.Cause)
-		err = s.audit.Append(ctx, &small)
+		if err = s.audit.Append(ctx, &small); errors.Is(err, audit.ErrEvent) {
+			small.RequestParameters = nil
+			err = s.audit.Append(ctx, &small)
+		}
 	}
 	return err
 }
@@ -54,4 +58,26 @@ func (s *Server) change(ctx context.Context, event *Event, fn func(*ledger.Tx) e
 		return err
 	})
 	return recorded, err
+}
+
+// changeOwn is [Server.change] for what no request asked for, with the other event.
+func (s *Server) changeOwn(ctx context.Context, event *Event, fn func(*ledger.Tx) error) error {
+	recorded, err := s.change(ctx, event, fn)
+	if err != nil && recorded {
+		event.Outcome, event.Cause = Failed, clip(err.Error())
+		err = errors.Join(err, s.record(context.WithoutCancel(ctx), event))
+	}
+	return err
+}
+
+// findEvent is [Server.Explain] for a client, of which one is served at a time:
+// looking for an id that does not exist reads the whole log, whoever asks.
+func (c *call) findEvent(id string) (*Event, error) {
+	select {
+	case c.server.explaining <- struct{}{}:
+		defer func() { <-c.server.explaining }()
+		return c.server.Explain(c.ctx, id)
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	}
 }

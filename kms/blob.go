@@ -5,8 +5,6 @@ package kms
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -14,6 +12,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cretula/cretula/internal/hmac256"
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
@@ -154,13 +153,8 @@ func messageCipher(secret, salt []byte) (cipher.AEAD, error) {
 	if len(secret) != materialSize {
 		return nil, errors.New("kms: key material of a wrong size")
 	}
-	kdf := hmac.New(sha256.New, secret)
-	kdf.Write([]byte{0, 0, 0, 1})
-	kdf.Write([]byte(kdfLabel))
-	kdf.Write([]byte{0})
-	kdf.Write(salt)
-	kdf.Write([]byte{0, 0, 1, 0})
-	block, err := aes.NewCipher(kdf.Sum(nil))
+	key := hmac256.Sum(secret, []byte{0, 0, 0, 1}, []byte(kdfLabel), []byte{0}, salt, []byte{0, 0, 1, 0})
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return nil, err
 	}
@@ -172,13 +166,17 @@ func messageCipher(secret, salt []byte) (cipher.AEAD, error) {
 // names. Each string follows its length in four bytes, so that no two different
 // inputs give the same bytes.
 func additionalData(header []byte, name string, context map[string]string) []byte {
-	var out []byte
+	out := make([]byte, 0, len(header)+len(name)+64)
+	out = binary.BigEndian.AppendUint32(out, uint32(len(header)))
+	out = append(out, header...)
 	add := func(s string) {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
 		out = append(out, s...)
 	}
-	add(string(header))
 	add(name)
+	if len(context) == 0 {
+		return out
+	}
 	for _, member := range slices.Sorted(maps.Keys(context)) {
 		add(member)
 		add(context[member])

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
 )
@@ -32,6 +33,9 @@ type call struct {
 	attested *key
 	// alias is the alias by which the request named its key, or "".
 	alias string
+	// foreign is the ARN of the key or alias of another account that the request
+	// named last, or "".
+	foreign string
 	// used are the keys whose use was allowed.
 	used []keyName
 	// recorded says that the event is durable already: see change.
@@ -87,12 +91,27 @@ func (c *call) operate() (out any, err error) {
 // maxContextBytes bounds an encryption context, names and values together.
 const maxContextBytes = 8192
 
-// validate checks what the shape alone says.
+// validate checks what the shape alone says, and the sizes of all that policies will
+// match patterns against: before they do, for that costs the product of both.
 func (c *call) validate() error {
 	if err := kmsapi.Validate(c.in); err != nil {
 		return err
 	}
-	return checkContextSize(c.common.EncryptionContext)
+	contexts := []map[string]string{c.common.EncryptionContext}
+	switch in := c.in.(type) {
+	case *kmsapi.ReEncryptInput:
+		contexts = append(contexts, in.SourceEncryptionContext, in.DestinationEncryptionContext)
+	case *kmsapi.CreateGrantInput:
+		if in.Constraints != nil {
+			contexts = append(contexts, in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset)
+		}
+	}
+	for _, context := range contexts {
+		if err := checkContextSize(context); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkContextSize(context map[string]string) error {
@@ -130,10 +149,29 @@ func (c *call) recordPanic() {
 	}
 }
 
-// change is [Server.change] with the event of the call, which finish corrects.
+// change is [Server.change] with the event of the call, which finish corrects. Who
+// was removed since the request was authenticated changes nothing any more.
 func (c *call) change(fn func(*ledger.Tx) error) (err error) {
 	c.event.respondKey()
-	c.recorded, err = c.server.change(c.ctx, c.event, fn)
+	c.recorded, err = c.server.change(c.ctx, c.event, func(tx *ledger.Tx) error {
+		if err := c.stillThere(tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	return err
+}
+
+// stillThere looks for the access key of the caller. A principal is never changed,
+// only removed.
+func (c *call) stillThere(tx *ledger.Tx) error {
+	if c.caller.AccessKeyID == "" {
+		return nil // of this program itself
+	}
+	_, _, err := tx.Get(tablePrincipal, c.caller.AccessKeyID)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
+	}
 	return err
 }
 
@@ -143,7 +181,7 @@ func (c *call) finish(err error) error {
 	var answer *kmsapi.Error
 	switch {
 	case err != nil:
-		answer = c.classify(err)
+		answer = c.hideForeign(c.classify(err))
 		answer.DecisionID = c.event.DecisionID
 		c.event.ErrorCode, c.event.ResponseElements = string(answer.Code), nil
 		c.event.ErrorMessage = clip(answer.Message)
@@ -154,6 +192,7 @@ func (c *call) finish(err error) error {
 			c.event.Cause = clip(answer.Err.Error())
 		}
 	case c.recorded:
+		c.noteUse()
 		return nil
 	}
 	// The answer waits for the disk even if the client has gone: what happened

@@ -71,7 +71,7 @@ func (c *call) createKey(in *kmsapi.CreateKeyInput) (*kmsapi.CreateKeyOutput, er
 func newKeySpec(in *kmsapi.CreateKeyInput) (spec *keyspec.Spec, usage string, err error) {
 	name := kmsapi.SymmetricDefault
 	switch {
-	case in.KeySpec != nil && in.CustomerMasterKeySpec != nil && *in.KeySpec != *in.CustomerMasterKeySpec:
+	case in.KeySpec != nil && in.CustomerMasterKeySpec != nil:
 		return nil, "", kmsapi.Errorf(kmsapi.Validation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	case in.KeySpec != nil:
 		name = *in.KeySpec

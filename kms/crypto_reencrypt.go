@@ -57,11 +57,6 @@ func (c *call) reEncrypt(in *kmsapi.ReEncryptInput) (*kmsapi.ReEncryptOutput, er
 // admitReEncrypt finds both keys, decides on each and checks that they can be
 // used. Resources of the event are the source and the destination, in this order.
 func (c *call) admitReEncrypt(in *kmsapi.ReEncryptInput, s *source, algorithm string) (from, to *key, err error) {
-	for _, context := range []map[string]string{in.SourceEncryptionContext, in.DestinationEncryptionContext} {
-		if err := checkContextSize(context); err != nil {
-			return nil, nil, err
-		}
-	}
 	if from, err = c.findSource(s); err != nil {
 		return nil, nil, err
 	}

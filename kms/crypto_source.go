@@ -46,16 +46,23 @@ func (s *source) check(dryRun *bool, modifiers []string) (ignore bool, err error
 	return false, nil
 }
 
+// byID tells whether the request names its key by an id alone, and the ciphertext is
+// of that key, which is in another account (API reference, Decrypt, cross-account
+// use).
+func (c *call) byID(s *source) bool {
+	return s.keyID != nil && s.blob.keyID != "" && *s.keyID == s.blob.keyID && s.blob.account != c.caller.Principal.Account
+}
+
 // findSource finds the key of a source: the one that the request names or else the
 // one that the ciphertext names, in the region of the request.
 func (c *call) findSource(s *source) (*key, error) {
-	if s.keyID != nil {
+	if s.keyID != nil && !c.byID(s) {
 		return c.resolve(*s.keyID)
 	}
 	if s.blobErr != nil {
 		return nil, s.blobErr
 	}
-	k, err := c.resolve(keyARN(c.caller.Region, s.blob.account, s.blob.keyID))
+	k, err := c.resolveName(keyName{account: s.blob.account, region: c.caller.Region, id: s.blob.keyID})
 	if err != nil {
 		return nil, c.hideSource(s, err)
 	}
@@ -65,7 +72,7 @@ func (c *call) findSource(s *source) (*key, error) {
 // hideSource keeps from a caller whether the key of a ciphertext exists, if only
 // the ciphertext names it. Of keys of its own account it may know.
 func (c *call) hideSource(s *source, err error) error {
-	if s.keyID != nil || c.event.Decision != nil && s.blob.account == c.caller.Principal.Account {
+	if s.keyID != nil && !c.byID(s) || c.event.Decision != nil && s.blob.account == c.caller.Principal.Account {
 		return err
 	}
 	if len(c.event.Resources) == 0 {

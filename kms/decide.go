@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
 )
@@ -28,6 +30,7 @@ func (c *call) decide(k *key) error {
 	if err != nil {
 		return err
 	}
+	defer recycle(in.Request.Context) // the decision has its values, not the map
 	return c.judge(in)
 }
 
@@ -64,7 +67,7 @@ func (c *call) refuseDebug(r policy.Request) error {
 func (c *call) request(k *key) (policy.Input, error) {
 	p := &c.caller.Principal
 	in := policy.Input{Request: policy.Request{
-		Principal: policyPrincipal(p), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
+		Principal: c.policyPrincipal(), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
 		Context: c.conditions(k), EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
 		Document: c.documentKind(),
 	}}
@@ -74,6 +77,9 @@ func (c *call) request(k *key) (policy.Input, error) {
 	if k == nil {
 		in.NoKey = true
 		return in, nil
+	}
+	if err := c.usageCondition(in.Request.Context, k); err != nil {
+		return policy.Input{}, err
 	}
 	parsed, err := c.server.policies.parse(k.policy, policy.KindKey)
 	if err != nil {
@@ -94,12 +100,15 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		}
 		return policy.Named{Name: name, Policy: parsed}, nil
 	}
+	if len(p.Policies) > 0 {
+		in.Identity = make([]policy.Named, len(p.Policies))
+	}
 	for i, text := range p.Policies {
-		n, err := named("identity-policy-"+strconv.Itoa(i+1), text)
+		n, err := named(identityPolicyName(i), text)
 		if err != nil {
 			return err
 		}
-		in.Identity = append(in.Identity, n)
+		in.Identity[i] = n
 	}
 	if p.Boundary != "" {
 		n, err := named("permissions-boundary", p.Boundary)
@@ -109,6 +118,14 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		in.Boundary = &n
 	}
 	return nil
+}
+
+// identityPolicyName is the name of a caller's policy in a trace.
+func identityPolicyName(i int) string {
+	if i == 0 {
+		return "identity-policy-1"
+	}
+	return "identity-policy-" + strconv.Itoa(i+1)
 }
 
 // documentKind says which document the request carries, as [policy.Request] has it.
@@ -124,51 +141,97 @@ func (c *call) documentKind() string {
 	return "enclave"
 }
 
-func policyPrincipal(p *Principal) policy.Principal {
-	out := policy.Principal{Type: policy.CallerUser, ARN: p.ARN(), AccountID: p.Account, UniqueID: p.ID}
+// identityARN is the user or role of the caller itself, as the event has it.
+func (c *call) identityARN() string {
+	if session := c.event.UserIdentity.SessionContext; session != nil {
+		return session.SessionIssuer.ARN
+	}
+	return c.event.UserIdentity.ARN
+}
+
+func (c *call) policyPrincipal() policy.Principal {
+	p := &c.caller.Principal
+	out := policy.Principal{Type: policy.CallerUser, ARN: c.event.UserIdentity.ARN, AccountID: p.Account, UniqueID: p.ID}
 	if p.Type == Role {
-		out.Type, out.RoleARN = policy.CallerRoleSession, p.IdentityARN()
+		out.Type, out.RoleARN = policy.CallerRoleSession, c.identityARN()
 	}
 	return out
+}
+
+// contexts has maps of decisions that were made: of all that a decision needs, its
+// map of condition keys is the largest.
+var contexts = sync.Pool{New: func() any { return make(policy.Context, 64) }}
+
+// maxRecycled is the number of condition keys up to which a map is used again.
+const maxRecycled = 128
+
+// recycle takes back a map that nobody uses any more.
+func recycle(m policy.Context) {
+	if len(m) <= maxRecycled {
+		clear(m)
+		contexts.Put(m)
+	}
+}
+
+// conditionKeys are the condition keys of one request as they are put together.
+type conditionKeys struct {
+	policy.Context
+	// values has the values one behind the other.
+	values []string
+}
+
+// set gives a key its one value.
+func (m *conditionKeys) set(key, value string) {
+	m.values = append(m.values, value)
+	m.Context[key] = m.values[len(m.values)-1 : len(m.values) : len(m.values)]
 }
 
 // conditions returns the condition keys of the request, in lower case, with the
 // values that the Service Authorization Reference gives them.
 func (c *call) conditions(k *key) policy.Context {
-	m := make(policy.Context, 64)
+	room := 24 // for the values that nearly all requests have
+	if c.recipient != nil {
+		room = 48
+	}
+	m := &conditionKeys{contexts.Get().(policy.Context), make([]string, 0, room)}
 	c.globalConditions(m)
-	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") {
-		m["kms:calleraccount"] = policy.Values{c.caller.Principal.Account}
+	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") || c.op.Name == "CreateKey" {
+		m.set("kms:calleraccount", c.caller.Principal.Account)
 	}
 	if k != nil {
-		resourceConditions(m, &k.keyRecord)
+		m.resource(&k.keyRecord)
 	}
-	createConditions(m, c.in)
-	c.op.EachCondition(c.in, func(key string, values ...string) { m[key] = values })
-	tagConditions(m, c.in)
-	grantConditions(m, c.in)
+	createConditions(m.Context, c.in)
+	c.op.EachCondition(c.in, func(key string, values ...string) { m.Context[key] = values })
+	tagConditions(m.Context, c.in)
+	grantConditions(m.Context, c.in)
 	if c.alias != "" {
-		m["kms:requestalias"] = policy.Values{c.alias}
+		m.set("kms:requestalias", c.alias)
 	}
-	contextConditions(m, c.common.EncryptionContext)
+	contextConditions(m.Context, c.common.EncryptionContext)
 	if c.recipient != nil {
-		attestationConditions(m, c.recipient.document)
+		m.attestation(c.recipient)
 	}
-	return m
+	return m.Context
 }
 
 // resourceConditions adds the keys that describe a key.
-func resourceConditions(m policy.Context, k *keyRecord) {
-	m["aws:resourceaccount"] = policy.Values{k.Account}
-	m["kms:keyspec"] = policy.Values{k.Spec}
-	m["kms:keyusage"] = policy.Values{k.Usage}
-	m["kms:keyorigin"] = policy.Values{k.Origin}
-	m["kms:multiregion"] = policy.Values{strconv.FormatBool(k.multiRegion())}
+func resourceConditions(context policy.Context, k *keyRecord) {
+	m := conditionKeys{Context: context}
+	m.resource(k)
+}
+
+func (m *conditionKeys) resource(k *keyRecord) {
+	m.set("aws:resourceaccount", k.Account)
+	m.set("kms:keyspec", k.Spec)
+	m.set("kms:keyusage", k.Usage)
+	m.set("kms:keyorigin", k.Origin)
+	m.set("kms:multiregion", strconv.FormatBool(k.multiRegion()))
 	if t := k.regionType(); t != "" {
-		m["kms:multiregionkeytype"] = policy.Values{t}
+		m.set("kms:multiregionkeytype", t)
 	}
 	if len(k.Aliases) > 0 {
-		m["kms:resourcealiases"] = k.Aliases
+		m.Context["kms:resourcealiases"] = k.Aliases
 	}
 	for _, tag := range k.Tags {
 		m.Add("aws:resourcetag/"+tag.Key, tag.Value)
@@ -196,30 +259,30 @@ func tagConditions(m policy.Context, in any) {
 	}
 }
 
-func (c *call) globalConditions(m policy.Context) {
+func (c *call) globalConditions(m *conditionKeys) {
 	p := &c.caller.Principal
-	m["aws:principalarn"] = policy.Values{p.IdentityARN()}
-	m["aws:principalaccount"] = policy.Values{p.Account}
-	m["aws:principaltype"] = policy.Values{identityTypes[p.Type]}
-	m["aws:userid"] = policy.Values{p.UserID()}
+	m.set("aws:principalarn", c.identityARN())
+	m.set("aws:principalaccount", p.Account)
+	m.set("aws:principaltype", identityTypes[p.Type])
+	m.set("aws:userid", c.event.UserIdentity.PrincipalID)
 	if p.Type == User {
-		m["aws:username"] = policy.Values{p.baseName()}
+		m.set("aws:username", p.baseName())
 	}
 	for key, value := range p.Tags {
 		m.Add("aws:principaltag/"+key, value)
 	}
 	// No service of AWS calls here, neither for itself nor for others.
-	m["aws:principalisawsservice"] = policy.Values{"false"}
-	m["aws:viaawsservice"] = policy.Values{"false"}
-	m["aws:securetransport"] = policy.Values{strconv.FormatBool(c.caller.SecureTransport)}
-	m["aws:currenttime"] = policy.Values{c.now.UTC().Format(time.RFC3339)}
-	m["aws:epochtime"] = policy.Values{strconv.FormatInt(c.now.Unix(), 10)}
-	m["aws:requestedregion"] = policy.Values{c.caller.Region}
+	m.set("aws:principalisawsservice", "false")
+	m.set("aws:viaawsservice", "false")
+	m.set("aws:securetransport", strconv.FormatBool(c.caller.SecureTransport))
+	m.set("aws:currenttime", c.now.UTC().Format(time.RFC3339))
+	m.set("aws:epochtime", strconv.FormatInt(c.now.Unix(), 10))
+	m.set("aws:requestedregion", c.caller.Region)
 	if c.caller.SourceIP != "" {
-		m["aws:sourceip"] = policy.Values{c.caller.SourceIP}
+		m.set("aws:sourceip", c.caller.SourceIP)
 	}
 	if c.caller.UserAgent != "" {
-		m["aws:useragent"] = policy.Values{c.caller.UserAgent}
+		m.set("aws:useragent", c.caller.UserAgent)
 	}
 }
 
@@ -246,18 +309,23 @@ var enclaveKeys, tpmKeys = func() (enclave, tpm [32]string) {
 	return enclave, tpm
 }()
 
-// attestationConditions adds the registers of a document. One that the document
-// has not is absent. ImageSha384 is PCR0, of an enclave only.
-func attestationConditions(m policy.Context, d *attestation.Document) {
-	keys := &enclaveKeys
+// attestation adds the registers of a document. One that the document has not is
+// absent. ImageSha384 is PCR0, of an enclave only.
+func (m *conditionKeys) attestation(r *recipient) {
+	d, keys := r.document, &enclaveKeys
 	if d.Kind == attestation.KindNitroTPM {
 		keys = &tpmKeys
 	}
-	for i, digest := range d.PCRs.All() {
-		value := policy.Values{digest.String()}
-		m[keys[i]] = value
+	digits := make([]byte, 0, d.PCRs.Len()*2*pcr.Size)
+	for _, digest := range d.PCRs.All() {
+		digits = hex.AppendEncode(digits, digest[:])
+	}
+	rest := string(digits) // one text for all values
+	for i := range d.PCRs.All() {
+		m.set(keys[i], rest[:2*pcr.Size])
+		rest = rest[2*pcr.Size:]
 		if i == 0 && d.Kind == attestation.KindEnclave {
-			m["kms:recipientattestation:imagesha384"] = value
+			m.Context["kms:recipientattestation:imagesha384"] = m.Context[keys[i]]
 		}
 	}
 }
@@ -265,16 +333,35 @@ func attestationConditions(m policy.Context, d *attestation.Document) {
 // A policyCache keeps parsed policies by their text.
 type policyCache struct {
 	mu     sync.Mutex
-	parsed map[string]*policy.Policy
-	bytes  int
+	parsed map[policyText]*policy.Policy
+	bytes  int // see weight
 }
 
-// maxCachedPolicies bounds the texts in a cache. It is emptied when it is full:
-// parsing again is cheap.
-const maxCachedPolicies = 8 << 20
+type policyText struct {
+	kind policy.Kind
+	text string
+}
+
+// maxCachedPolicies bounds what the policies in a cache weigh. It is emptied when it
+// is full: parsing again is cheap.
+const maxCachedPolicies = 32 << 20
+
+// weight is about how many bytes a cached policy takes: a value of a condition that
+// is two in the text is a hundred when it is parsed.
+func weight(text string, p *policy.Policy) int {
+	sum := 2 * len(text)
+	for i := range p.Statements {
+		s := &p.Statements[i]
+		sum += 512 + 64*(len(s.Principal)+len(s.NotPrincipal)+len(s.Action)+len(s.NotAction)) + 384*(len(s.Resource)+len(s.NotResource))
+		for j := range s.Condition {
+			sum += 256 + 192*len(s.Condition[j].Values)
+		}
+	}
+	return sum
+}
 
 func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, error) {
-	id := kind.String() + text
+	id := policyText{kind, text}
 	p.mu.Lock()
 	known := p.parsed[id]
 	p.mu.Unlock()
@@ -287,12 +374,13 @@ func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, erro
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bytes+len(id) > maxCachedPolicies || p.parsed == nil {
-		p.parsed, p.bytes = make(map[string]*policy.Policy), 0
+	size := weight(text, parsed)
+	if p.bytes+size > maxCachedPolicies || p.parsed == nil {
+		p.parsed, p.bytes = make(map[policyText]*policy.Policy), 0
 	}
 	if p.parsed[id] == nil {
 		p.parsed[id] = parsed
-		p.bytes += len(id)
+		p.bytes += size
 	}
 	return parsed, nil
 }

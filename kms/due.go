@@ -124,7 +124,7 @@ func (s *Server) deleteDueKey(ctx context.Context, name keyName) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.change(ctx, event, func(tx *ledger.Tx) error {
+	err = s.changeOwn(ctx, event, func(tx *ledger.Tx) error {
 		k := new(key)
 		switch err := s.readRecord(tx, name, k); {
 		case err != nil:

@@ -3,7 +3,7 @@
 package kms
 
 import (
-	"fmt"
+	"encoding/hex"
 	"strings"
 	"time"
 
@@ -262,7 +262,7 @@ type EventRecipient struct {
 func describeRecipient(d *attestation.Document) *AdditionalData {
 	r := EventRecipient{
 		ModuleID: d.ModuleID, Kind: d.Kind.String(), Trust: d.Trust.String(), Emulated: d.Emulated, Debug: d.Debug,
-		Timestamp: d.Timestamp.UTC(), PayloadHash: fmt.Sprintf("%x", d.PayloadHash), Registers: d.PCRs,
+		Timestamp: d.Timestamp.UTC(), PayloadHash: hex.EncodeToString(d.PayloadHash[:]), Registers: d.PCRs,
 	}
 	type member struct {
 		index pcr.Index

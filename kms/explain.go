@@ -72,7 +72,7 @@ func (s *Server) CallExplain(ctx context.Context, caller *Caller, body []byte) (
 }
 
 func (c *call) explain(in *ExplainInput) (*Event, error) {
-	event, err := c.server.Explain(c.ctx, *in.DecisionId)
+	event, err := c.findEvent(*in.DecisionId)
 	if errors.Is(err, ErrNoDecision) {
 		c.event.Outcome = Denied
 		return nil, errExplain()
@@ -126,6 +126,8 @@ func (c *call) mayExplain(event *Event) error {
 		}
 		if err == nil {
 			c.noteKey(name)
+		} else if name.account != c.caller.Principal.Account {
+			return errExplain() // whether other accounts have or had a key is not shown
 		}
 		if err := c.mayExplainKey(event, k); err != nil {
 			return err

@@ -189,9 +189,6 @@ func checkGrantConstraints(k *keyRecord, constraints *kmsapi.GrantConstraints) e
 				return kmsapi.Errorf(kmsapi.Validation, "An encryption context value in a grant constraint cannot exceed %d characters.", maxConstraintValue)
 			}
 		}
-		if err := checkContextSize(context); err != nil {
-			return err
-		}
 	}
 	return nil
 }

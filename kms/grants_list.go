@@ -18,14 +18,6 @@ const (
 	defaultGrantLimit = 50
 )
 
-// limitGrants makes the limit of the request what AWS makes of it: no more than
-// 100, though the model takes 1000.
-func (c *call) limitGrants() {
-	if c.common.Limit != nil && *c.common.Limit > maxGrantLimit {
-		c.common.Limit = new(int32(maxGrantLimit))
-	}
-}
-
 // listGrants lists the grants of a key: all, one, or those to one grantee.
 func (c *call) listGrants(k *key, in *kmsapi.ListGrantsInput) (*kmsapi.ListGrantsOutput, error) {
 	if in.GranteePrincipal != nil && in.GranteeServicePrincipal != nil {
@@ -34,7 +26,7 @@ func (c *call) listGrants(k *key, in *kmsapi.ListGrantsInput) (*kmsapi.ListGrant
 	if in.GrantId != nil && !isGrantID(*in.GrantId) {
 		return nil, errGrantID()
 	}
-	c.limitGrants()
+	c.limitTo(maxGrantLimit)
 	rows, next, err := c.grantPage(k, in)
 	if err != nil {
 		return nil, err
@@ -123,7 +115,7 @@ func (c *call) listRetirableGrants(in *kmsapi.ListRetirableGrantsInput) (*kmsapi
 	if err := c.decideRetirable(in); err != nil {
 		return nil, err
 	}
-	c.limitGrants()
+	c.limitTo(maxGrantLimit)
 	prefix := grantHash(*in.RetiringPrincipal) + "/" + c.caller.Region + "/"
 	var rows []string
 	next, err := c.scan(tableRetiring, prefix, defaultGrantLimit, func(id string, _ []byte) (bool, error) {

@@ -2,7 +2,11 @@
 
 package kms
 
-import "github.com/cretula/cretula/kms/kmsapi"
+import (
+	"cmp"
+
+	"github.com/cretula/cretula/kms/kmsapi"
+)
 
 // A handler is the code of one operation: a call with its decoded input goes in,
 // the output shape comes out.
@@ -108,6 +112,9 @@ func unsupported(what string) *kmsapi.Error {
 func (c *call) admit(keyID string) (*key, error) {
 	k, err := c.resolve(keyID)
 	if err != nil {
+		if c.foreign != "" { // what is wrong with the Recipient is told all the same
+			err = cmp.Or(c.verifyRecipient(nil), err)
+		}
 		return nil, err
 	}
 	if err := c.verifyRecipient(k); err != nil {
@@ -131,8 +138,12 @@ var refusals = map[string]struct {
 	kmsapi.StateUnavailable:            {kmsapi.KMSInvalidState, "%s is unavailable."},
 }
 
-// usable checks state and usage of a key for the operation of the call.
+// usable checks origin, state and usage of a key for the operation of the call, in
+// the order of AWS's key state table.
 func (c *call) usable(k *key) error {
+	if c.op.Origin != "" && k.Origin != c.op.Origin {
+		return errOrigin(k)
+	}
 	if c.op.Refuses.Has(k.State) {
 		r := refusals[k.State]
 		return kmsapi.Errorf(r.code, r.text, k.ARN())

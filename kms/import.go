@@ -22,9 +22,6 @@ const maxValidity = 365 * 24 * time.Hour
 // importKeyMaterial gives a key material that was made elsewhere: its first, the
 // same again, or new one to which the key can be rotated.
 func (c *call) importKeyMaterial(k *key, in *kmsapi.ImportKeyMaterialInput) (*kmsapi.ImportKeyMaterialOutput, error) {
-	if err := checkOriginIs(k, kmsapi.OriginExternal); err != nil {
-		return nil, err
-	}
 	expires, err := c.validTo(in)
 	if err != nil {
 		return nil, err
@@ -235,9 +232,6 @@ func forget(tx *ledger.Tx, record *keyRecord, v *version) error {
 // which the request names. Where there is none it has no effect (developer guide,
 // "Key states").
 func (c *call) deleteImportedKeyMaterial(k *key, in *kmsapi.DeleteImportedKeyMaterialInput) (*kmsapi.DeleteImportedKeyMaterialOutput, error) {
-	if err := checkOriginIs(k, kmsapi.OriginExternal); err != nil {
-		return nil, err
-	}
 	if in.KeyMaterialId != nil && !k.symmetric() {
 		return nil, kmsapi.Errorf(kmsapi.UnsupportedOperation, "KeyMaterialId is for symmetric encryption keys only; %s has key spec %s.", k.ARN(), k.Spec)
 	}

@@ -31,7 +31,7 @@ func (s *Server) deleteOneExpired(ctx context.Context, name keyName) error {
 		return err
 	}
 	now := s.now()
-	_, err = s.change(ctx, event, func(tx *ledger.Tx) error {
+	err = s.changeOwn(ctx, event, func(tx *ledger.Tx) error {
 		k := new(key)
 		if err := s.readRecord(tx, name, k); err != nil {
 			return err

@@ -28,9 +28,6 @@ func importBinding(k *keyRecord) []byte { return []byte("cretula.kms.import\x00"
 
 // getParametersForImport makes a wrapping key for material of a key.
 func (c *call) getParametersForImport(k *key, in *kmsapi.GetParametersForImportInput) (*kmsapi.GetParametersForImportOutput, error) {
-	if err := checkOriginIs(k, kmsapi.OriginExternal); err != nil {
-		return nil, err
-	}
 	if err := keyspec.Lookup(k.Spec).CheckWrapping(*in.WrappingAlgorithm, *in.WrappingKeySpec); err != nil {
 		return nil, err
 	}

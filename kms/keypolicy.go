@@ -153,16 +153,24 @@ func putPolicy(tx *ledger.Tx, k *key) error {
 	return err
 }
 
+// A policyRow is what such a row says.
+type policyRow struct {
+	text       string
+	principals map[string]string
+}
+
 // parsePolicyRow reads what putPolicy has written.
-func parsePolicyRow(content []byte) (text string, principals map[string]string, err error) {
+func parsePolicyRow(content []byte) (*policyRow, error) {
 	if len(content) == 0 || content[0] != boundPolicy {
-		return string(content), nil, nil
+		return &policyRow{text: string(content)}, nil
 	}
+	row := new(policyRow)
 	ids, rest, ok := bytes.Cut(content[1:], []byte{'\n'})
-	if !ok || json.Unmarshal(ids, &principals) != nil {
-		return "", nil, errors.New("kms: a row of a key policy has no policy")
+	if !ok || json.Unmarshal(ids, &row.principals) != nil {
+		return nil, errors.New("kms: a row of a key policy has no policy")
 	}
-	return string(rest), principals, nil
+	row.text = string(rest)
+	return row, nil
 }
 
 // shownPolicy is the text of the key's policy as it was put, with the unique ids of

@@ -184,17 +184,21 @@ func (s *Server) loadKey(ctx context.Context, name keyName, asker *Principal) (*
 
 // readRecord fills k with its record.
 func (s *Server) readRecord(tx *ledger.Tx, name keyName, k *key) error {
-	content, err := k.get(tx, tableKey, keyRowID(name))
+	record, err := getCached(tx, k, tableKey, keyRowID(name), parseRecord)
 	if errors.Is(err, keystore.ErrNotFound) {
 		return errNoKey
 	}
 	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(content, &k.keyRecord); err != nil {
 		return fmt.Errorf("kms: row of key %s: %w", name.id, err)
 	}
+	k.keyRecord = record.clone()
 	return k.readRegions(tx)
+}
+
+// parseRecord reads what putRecord has written.
+func parseRecord(content []byte) (*keyRecord, error) {
+	record := new(keyRecord)
+	return record, json.Unmarshal(content, record)
 }
 
 // readKey fills k from the rows of one transaction, as the key is at a time, with
@@ -207,30 +211,48 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 		return errNoKey
 	}
 	k.lapse(now)
-	content, err := k.get(tx, tablePolicy, k.rowID())
+	row := k.rowID()
+	bound, err := getCached(tx, k, tablePolicy, row, parsePolicyRow)
 	if err != nil {
 		return err
 	}
-	if k.policy, k.principals, err = parsePolicyRow(content); err != nil {
-		return err
-	}
+	k.policy, k.principals = bound.text, bound.principals
 	if err := k.readGrants(tx, asker); err != nil {
 		return err
 	}
 	if k.Material == "" || k.missing(k.Material) {
 		return nil
 	}
-	k.wrapped, err = k.get(tx, tableMaterial, k.rowID()+"/"+k.Material)
+	k.wrapped, err = getCached(tx, k, tableMaterial, row+"/"+k.Material, unparsed)
 	return err
 }
+
+func unparsed(content []byte) ([]byte, error) { return content, nil }
 
 // get reads a row and notes its version.
 func (k *key) get(tx *ledger.Tx, table, id string) ([]byte, error) {
 	content, version, err := tx.Get(table, id)
 	if err == nil || errors.Is(err, keystore.ErrNotFound) {
-		k.rows = append(k.rows, rowVersion{table, id, version})
+		k.noteRow(table, id, version)
 	}
 	return content, err
+}
+
+// getCached is [ledger.GetCached] that notes the version of the row. What it
+// returns is shared and may not be changed.
+func getCached[T any](tx *ledger.Tx, k *key, table, id string, decode func([]byte) (T, error)) (T, error) {
+	value, version, err := ledger.GetCached(tx, table, id, decode)
+	if err == nil || errors.Is(err, keystore.ErrNotFound) {
+		k.noteRow(table, id, version)
+	}
+	return value, err
+}
+
+func (k *key) noteRow(table, id string, version uint64) {
+	if k.rows == nil {
+		k.rows = make([]rowVersion, 0, 4)
+	}
+	k.rows = append(k.rows, rowVersion{table, id, version})
 }
 
 // material returns a version of a key's material, the current one if id is empty;
@@ -378,6 +400,14 @@ func (c *call) resolve(keyID string) (*key, error) {
 	if name.alias != "" && !takesAlias(c.op) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Invalid keyId '%s'", keyID)
 	}
+	if name.account != c.caller.Principal.Account {
+		c.foreign = name.arn()
+	}
+	return c.resolveName(name)
+}
+
+// resolveName finds the key of a name in the region of the request.
+func (c *call) resolveName(name keyName) (*key, error) {
 	k := new(key)
 	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
 		if name.alias != "" {

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/policy"
 )
 
 // A keyUse is the content of a row of the table "key-use": the last use of a key
@@ -21,6 +23,7 @@ type keyUse struct {
 	Operation string    `json:"operation"`
 	Time      time.Time `json:"time"`
 	Request   string    `json:"request"`
+	Event     string    `json:"event,omitempty"`
 }
 
 // uses has the uses that are not yet in the store. The audit log has them all:
@@ -42,7 +45,7 @@ func (c *call) noteUse() {
 		u.pending = map[string]keyUse{}
 	}
 	for _, name := range c.used {
-		u.pending[keyRowID(name)] = keyUse{c.op.Name, c.now.UTC(), c.event.RequestID}
+		u.pending[keyRowID(name)] = keyUse{c.op.Name, c.now.UTC(), c.event.RequestID, c.event.EventID}
 	}
 }
 
@@ -81,18 +84,38 @@ func (s *Server) writeUses(ctx context.Context) error {
 	return err
 }
 
-// getKeyLastUsage tells when a key was used last.
+// usageCondition adds kms:TrailingDaysWithoutKeyUsage for the two operations that have
+// it: the whole days since the key was used last or, if it never was, since it was
+// made. Source: AWS KMS Developer Guide, "AWS KMS condition keys".
+func (c *call) usageCondition(m policy.Context, k *key) error {
+	if c.op.Name != "DisableKey" && c.op.Name != "ScheduleKeyDeletion" {
+		return nil
+	}
+	use, known, err := c.server.lastUse(c.ctx, k.rowID())
+	if err != nil {
+		return err
+	}
+	since := k.Created
+	if known {
+		since = use.Time
+	}
+	days := max(0, c.now.Sub(since)/(24*time.Hour))
+	m["kms:trailingdayswithoutkeyusage"] = policy.Values{strconv.FormatInt(int64(days), 10)}
+	return nil
+}
+
+// getKeyLastUsage tells when a key was used last. KeyId is its id, as in KeyMetadata.
 func (c *call) getKeyLastUsage(k *key, _ *kmsapi.GetKeyLastUsageInput) (*kmsapi.GetKeyLastUsageOutput, error) {
 	use, known, err := c.server.lastUse(c.ctx, k.rowID())
 	if err != nil {
 		return nil, err
 	}
 	out := &kmsapi.GetKeyLastUsageOutput{
-		KeyId: k.ARN(), TrackingStartDate: kmsapi.Timestamp(k.Created), KeyCreationDate: kmsapi.Timestamp(k.Created),
+		KeyId: k.ID, TrackingStartDate: kmsapi.Timestamp(k.Created), KeyCreationDate: kmsapi.Timestamp(k.Created),
 	}
 	if known {
-		out.KeyLastUsage = &kmsapi.KeyLastUsageData{
-			Operation: use.Operation, Timestamp: kmsapi.Timestamp(use.Time), KmsRequestId: use.Request,
+		out.KeyLastUsage = kmsapi.KeyLastUsageData{
+			Operation: use.Operation, Timestamp: timestamp(use.Time.UnixMilli()), CloudTrailEventId: use.Event, KmsRequestId: use.Request,
 		}
 	}
 	return out, nil

@@ -4,7 +4,6 @@ package kms
 
 import (
 	"encoding/hex"
-	"fmt"
 	"io"
 	"strings"
 
@@ -23,10 +22,17 @@ func isKeyID(s string) bool {
 		return len(rest) == 32 && isHex(rest)
 	}
 	return len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' &&
-		isHex(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:])
+		isHex(s[:8]) && isHex(s[9:13]) && isHex(s[14:18]) && isHex(s[19:23]) && isHex(s[24:])
 }
 
-func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
 
 // newUUID makes a random UUID (RFC 9562 §5.4).
 func newUUID(random io.Reader) (string, error) {
@@ -36,7 +42,14 @@ func newUUID(random io.Reader) (string, error) {
 	}
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+	var out [36]byte
+	hex.Encode(out[:], b[:4])
+	hex.Encode(out[9:], b[4:6])
+	hex.Encode(out[14:], b[6:8])
+	hex.Encode(out[19:], b[8:10])
+	hex.Encode(out[24:], b[10:])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
+	return string(out[:]), nil
 }
 
 func randomHex(random io.Reader, size int) (string, error) {

@@ -73,10 +73,11 @@ func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 		return nil, err
 	}
 	k, err := c.findSource(&s)
-	if err != nil {
+	// First, so that a bad document does not tell whether the key exists.
+	if err := c.verifyRecipient(nil); err != nil {
 		return nil, err
 	}
-	if err := c.verifyRecipient(nil); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if err := c.decide(k); err != nil {
@@ -107,17 +108,17 @@ func (c *call) decrypt(in *kmsapi.DecryptInput) (*kmsapi.DecryptOutput, error) {
 // generateRandom returns random bytes. There is no key: identity policies alone
 // decide.
 func (c *call) generateRandom(in *kmsapi.GenerateRandomInput) (*kmsapi.GenerateRandomOutput, error) {
-	switch {
-	case in.NumberOfBytes == nil:
+	if in.NumberOfBytes == nil {
 		return nil, kmsapi.Errorf(kmsapi.Validation, "NumberOfBytes is required.")
-	case in.CustomKeyStoreId != nil:
-		return nil, noCustomKeyStore(*in.CustomKeyStoreId)
 	}
 	if err := c.verifyRecipient(nil); err != nil {
 		return nil, err
 	}
 	if err := c.decide(nil); err != nil {
 		return nil, err
+	}
+	if in.CustomKeyStoreId != nil {
+		return nil, noCustomKeyStore(*in.CustomKeyStoreId)
 	}
 	random, err := c.server.randomBytes(int(*in.NumberOfBytes))
 	if err != nil {

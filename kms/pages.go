@@ -30,6 +30,14 @@ func (c *call) marker() (string, error) {
 // limit returns how many entries a page has.
 func (c *call) limit(otherwise int) int { return int(valueOr(c.common.Limit, int32(otherwise))) }
 
+// limitTo bounds the limit of the request where the API reference has a smaller one
+// than the model, which takes 1000. A page may always have less than was asked for.
+func (c *call) limitTo(most int32) {
+	if c.common.Limit != nil && *c.common.Limit > most {
+		c.common.Limit = &most
+	}
+}
+
 // scan lists the rows of a table whose ids begin with prefix, as the page that the
 // request asks for. add gets the id without the prefix and the content and tells
 // whether the row is an entry of the list. next is the marker of the next page,

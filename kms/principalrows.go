@@ -34,6 +34,8 @@ type principalRecord struct {
 
 	// unlisted says that no other table leads to the principal.
 	unlisted bool
+	// version is the hash of Secret: every wrapping is another.
+	version any
 }
 
 // A principalEntry is the content of a row of the two tables.
@@ -51,6 +53,7 @@ func parsePrincipal(accessKeyID string, content []byte) (*principalRecord, error
 	if err := json.Unmarshal(content, r); err != nil {
 		return nil, fmt.Errorf("kms: row of access key %s: %w", accessKeyID, err)
 	}
+	r.version = sha256.Sum256(r.Secret)
 	if r.ID == "" {
 		sum := sha256.Sum256([]byte("cretula.kms.unique-id\x00" + accessKeyID))
 		r.ID, r.unlisted = uniqueIDOf(r.Type, sum[:uniqueIDSize]), true

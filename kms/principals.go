@@ -101,18 +101,13 @@ func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*led
 	if err != nil {
 		return err
 	}
-	recorded, err := s.change(ctx, event, func(tx *ledger.Tx) error {
+	return s.changeOwn(ctx, event, func(tx *ledger.Tx) error {
 		p, err := fn(tx)
 		if err == nil {
 			event.RequestParameters = p.parameters()
 		}
 		return err
 	})
-	if err != nil && recorded {
-		event.Outcome, event.Cause = Failed, clip(err.Error())
-		err = errors.Join(err, s.record(context.WithoutCancel(ctx), event))
-	}
-	return err
 }
 
 // parameters is the principal in an event.
@@ -222,33 +217,63 @@ func scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
 	return all, nil
 }
 
-// AccessKey returns whose an access key is, and its secret, with which the
-// caller must verify a signature before it believes anything. The error matches
-// [ErrAccessKey], or a [ledger.TamperedError] names the row.
-func (s *Server) AccessKey(ctx context.Context, id string) (Principal, string, error) {
+// An AccessKey is an access key of a principal. Its secret is wrapped until it is
+// asked for.
+type AccessKey struct {
+	// Principal is shared with others that ask: its policies and tags may not be
+	// changed.
+	Principal Principal
+	// Version is comparable, and differs wherever the secret does.
+	Version any
+
+	server  *Server
+	id      string
+	wrapped []byte
+}
+
+// Secret returns the secret access key.
+func (k *AccessKey) Secret() ([]byte, error) {
+	secret, err := k.server.rootKey.Unwrap(k.wrapped, secretBinding(k.id))
+	if err != nil {
+		return nil, fmt.Errorf("kms: secret of access key %s: %w", k.id, err)
+	}
+	return secret, nil
+}
+
+// FindAccessKey returns whose an access key is. The caller must verify a signature
+// with its secret before it believes anything. The error matches [ErrAccessKey],
+// or a [ledger.TamperedError] names the row.
+func (s *Server) FindAccessKey(ctx context.Context, id string) (AccessKey, error) {
 	if keystore.CheckName(tablePrincipal, id) != nil {
-		return Principal{}, "", ErrAccessKey
+		return AccessKey{}, ErrAccessKey
 	}
 	var record *principalRecord
-	err := s.ledger.View(ctx, func(tx *ledger.Tx) error {
-		content, _, err := tx.Get(tablePrincipal, id)
-		if errors.Is(err, keystore.ErrNotFound) {
-			return ErrAccessKey
-		}
-		if err != nil {
-			return err
-		}
-		record, err = parsePrincipal(id, content)
+	err := s.ledger.View(ctx, func(tx *ledger.Tx) (err error) {
+		record, _, err = ledger.GetCached(tx, tablePrincipal, id, func(content []byte) (*principalRecord, error) {
+			return parsePrincipal(id, content)
+		})
 		return err
 	})
+	if errors.Is(err, keystore.ErrNotFound) {
+		return AccessKey{}, ErrAccessKey
+	}
+	if err != nil {
+		return AccessKey{}, err
+	}
+	return AccessKey{Principal: record.Principal, Version: record.version, server: s, id: id, wrapped: record.Secret}, nil
+}
+
+// AccessKey returns whose an access key is, and its secret: see [Server.FindAccessKey].
+func (s *Server) AccessKey(ctx context.Context, id string) (Principal, string, error) {
+	found, err := s.FindAccessKey(ctx, id)
 	if err != nil {
 		return Principal{}, "", err
 	}
-	secret, err := s.rootKey.Unwrap(record.Secret, secretBinding(id))
+	secret, err := found.Secret()
 	if err != nil {
-		return Principal{}, "", fmt.Errorf("kms: secret of access key %s: %w", id, err)
+		return Principal{}, "", err
 	}
-	return record.Principal, string(secret), nil
+	return found.Principal, string(secret), nil
 }
 
 // EnsureAdmin makes the user admin of the store's account, who may do everything

@@ -5,6 +5,7 @@ package kms
 import (
 	"bytes"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 
 	"github.com/cretula/cretula/attestation"
@@ -97,14 +98,15 @@ func recipientKey(spki []byte) (*rsa.PublicKey, error) {
 		return nil, reason.New(reason.Unsupported, "kms.recipient.key.type", "the public key of the document is not RSA")
 	}
 	// Another encoding of the same key would give another key identifier.
+	identifier, refused := cms.KeyIdentifier(key)
+	if sum := sha256.Sum256(spki); refused == nil && bytes.Equal(identifier, sum[:]) {
+		return key, nil
+	}
 	canonical, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil || !bytes.Equal(canonical, spki) {
+	if err != nil || refused == nil || !bytes.Equal(canonical, spki) {
 		return nil, reason.New(reason.Malformed, "kms.recipient.key.form", "the public key of the document is not in DER")
 	}
-	if _, err := cms.KeyIdentifier(key); err != nil {
-		return nil, err
-	}
-	return key, nil
+	return nil, refused
 }
 
 // seal encrypts an answer to the recipient.

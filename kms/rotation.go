@@ -36,7 +36,7 @@ func newRotation(now time.Time, days int32) *rotation {
 // enableKeyRotation has a key rotate by itself from now on. A new period begins
 // now; the same period as before changes nothing.
 func (c *call) enableKeyRotation(k *key, in *kmsapi.EnableKeyRotationInput) (*kmsapi.EnableKeyRotationOutput, error) {
-	if err := checkAutomatic(k); err != nil {
+	if err := checkSymmetric(k); err != nil {
 		return nil, err
 	}
 	if err := checkLeads(k); err != nil {
@@ -60,7 +60,7 @@ func (c *call) enableKeyRotation(k *key, in *kmsapi.EnableKeyRotationInput) (*km
 
 // disableKeyRotation has a key rotate no more by itself.
 func (c *call) disableKeyRotation(k *key, _ *kmsapi.DisableKeyRotationInput) (*kmsapi.DisableKeyRotationOutput, error) {
-	if err := checkAutomatic(k); err != nil {
+	if err := checkSymmetric(k); err != nil {
 		return nil, err
 	}
 	if err := checkLeads(k); err != nil {
@@ -87,22 +87,11 @@ func (k *keyRecord) stopRotation(tx *ledger.Tx) error {
 // done at once: none is ever in progress. While a key is pending deletion its
 // status is false (API reference, GetKeyRotationStatus).
 func (c *call) getKeyRotationStatus(k *key, _ *kmsapi.GetKeyRotationStatusInput) (*kmsapi.GetKeyRotationStatusOutput, error) {
-	if err := checkAutomatic(k); err != nil {
-		return nil, err
-	}
 	out := &kmsapi.GetKeyRotationStatusOutput{KeyId: k.ARN()}
 	if r := k.Rotation; r != nil && k.Deletion == nil {
 		out.KeyRotationEnabled, out.RotationPeriodInDays, out.NextRotationDate = true, &r.Days, timestamp(r.Next.UnixMilli())
 	}
 	return out, nil
-}
-
-// checkAutomatic refuses a key that cannot rotate by itself.
-func checkAutomatic(k *key) error {
-	if err := checkSymmetric(k); err != nil {
-		return err
-	}
-	return checkOriginIs(k, kmsapi.OriginAWSKMS)
 }
 
 // checkSymmetric refuses a key that has one version of its material for ever. AWS
@@ -114,11 +103,8 @@ func checkSymmetric(k *key) error {
 	return nil
 }
 
-func checkOriginIs(k *key, origin string) error {
-	if k.Origin != origin {
-		return kmsapi.Errorf(kmsapi.UnsupportedOperation, "%s origin is %s which is not valid for this operation.", k.ARN(), k.Origin)
-	}
-	return nil
+func errOrigin(k *key) error {
+	return kmsapi.Errorf(kmsapi.UnsupportedOperation, "%s origin is %s which is not valid for this operation.", k.ARN(), k.Origin)
 }
 
 // checkLeads refuses a replica, which rotates with its primary key (developer
@@ -164,12 +150,6 @@ func (c *call) checkOnDemand(k *key) error {
 	if err := checkLeads(k); err != nil {
 		return err
 	}
-	external := k.Origin == kmsapi.OriginExternal
-	if !external {
-		if err := checkOriginIs(k, kmsapi.OriginAWSKMS); err != nil {
-			return err
-		}
-	}
 	done := 0
 	for _, v := range k.Versions {
 		if v.Rotation == kmsapi.RotationOnDemand {
@@ -181,7 +161,7 @@ func (c *call) checkOnDemand(k *key) error {
 		return kmsapi.Errorf(kmsapi.LimitExceeded, "The key %s was rotated on demand %d times, which is the limit.", k.ARN(), done)
 	case k.Rotation != nil && k.Rotation.Next.Before(c.now.Add(rotationDistance)):
 		return kmsapi.Errorf(kmsapi.Conflict, "An automatic rotation of the key %s is in progress or begins within the next 20 minutes.", k.ARN())
-	case external && k.pending() == nil:
+	case k.Origin == kmsapi.OriginExternal && k.pending() == nil:
 		return kmsapi.Errorf(kmsapi.KMSInvalidState, "No available key material pending rotation for the key: %s.", k.ARN())
 	}
 	return nil
@@ -233,7 +213,7 @@ func (s *Server) rotateDueKey(ctx context.Context, name keyName) error {
 		return err
 	}
 	primary, now := name.region, s.now()
-	_, err = s.change(ctx, event, func(tx *ledger.Tx) error {
+	err = s.changeOwn(ctx, event, func(tx *ledger.Tx) error {
 		k := new(key)
 		if err := s.readRecord(tx, name, k); err != nil {
 			return err

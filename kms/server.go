@@ -68,6 +68,7 @@ type Server struct {
 	allListed  atomic.Bool // see findPrincipal
 	uses       uses
 	pairs      pairs
+	explaining chan struct{} // see findEvent
 }
 
 // ErrProductionRoot: roots other than AWS's were given to a production store.
@@ -100,6 +101,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		ledger: c.Ledger, rootKey: c.RootKey, audit: c.Audit, verifier: verifier, allowDebug: c.AllowDebug,
 		emulated: meta.Emulated, account: meta.Account, now: c.Now, random: c.Random,
+		explaining: make(chan struct{}, 1),
 	}, nil
 }
 

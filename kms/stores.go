@@ -18,6 +18,9 @@ func (c *call) describeCustomKeyStores(in *kmsapi.DescribeCustomKeyStoresInput) 
 	if err := c.decide(nil); err != nil {
 		return nil, err
 	}
+	if in.CustomKeyStoreId != nil && in.CustomKeyStoreName != nil {
+		return nil, kmsapi.Errorf(kmsapi.Validation, "You can specify either CustomKeyStoreId or CustomKeyStoreName, but not both.")
+	}
 	for _, name := range []*string{in.CustomKeyStoreId, in.CustomKeyStoreName} {
 		if name != nil {
 			return nil, noCustomKeyStore(*name)

@@ -53,8 +53,7 @@ hold:
   a Decrypt with an attestation document of its own, the chain of certificates being
   known, costs at most 1.4 times its cryptography: verification of the signature of
   the request and of the document, RSA-OAEP and AES-CBC of the answer, HKDF and
-  AES-GCM that unwrap the key material, KDF and AES-GCM of the ciphertext, HMAC of
-  the four rows that it reads;
+  AES-GCM that unwrap the key material, KDF and AES-GCM of the ciphertext;
 
   a decision by an attested key policy, with its trace, costs at most 1.5 times a
   verification of a request's signature;

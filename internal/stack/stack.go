@@ -157,6 +157,9 @@ func (s *Stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.data.Ledger.CheckRoster(ctx); err != nil {
+		return err
+	}
 	if s.Admin, err = s.KMS.EnsureAdmin(ctx); err != nil {
 		return err
 	}

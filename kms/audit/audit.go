@@ -172,6 +172,9 @@ func (l *Log) Cut() (Cut, bool) { return l.cut, l.cut.Bytes > 0 }
 // share one write and one sync. If ctx ends first Append returns its error;
 // the record may then be in the log or not.
 //
+// An event with a method AppendJSON([]byte) ([]byte, error) writes its JSON itself:
+// what it appends must be one object on one line.
+//
 // An error matches [ErrEvent], [ErrUnavailable], [ErrClosed] or is that of
 // ctx. The event's member "decision", if it is a string, is what [Log.Find]
 // looks for.
@@ -188,10 +191,15 @@ func (l *Log) Append(ctx context.Context, event any) error {
 		release(encoded)
 		return err
 	}
+	gone := ctx.Done()
+	if gone == nil {
+		<-b.done
+		return b.err
+	}
 	select {
 	case <-b.done:
 		return b.err
-	case <-ctx.Done():
+	case <-gone:
 		return ctx.Err()
 	}
 }

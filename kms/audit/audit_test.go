@@ -597,3 +597,35 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// An ownWriter is an event that writes its JSON itself.
+type ownWriter struct {
+	text string
+	err  error
+}
+
+func (w ownWriter) AppendJSON(dst []byte) ([]byte, error) { return append(dst, w.text...), w.err }
+
+func TestAppendJSON(t *testing.T) {
+	l, err := Open(filepath.Join(t.TempDir(), "log", "audit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, refused := range []ownWriter{
+		{text: ""}, {text: "[]"}, {text: "{\n}"}, {text: "{}\n"}, {text: "{}", err: errors.New("no")},
+		{text: `{"x":"` + strings.Repeat("x", MaxEvent) + `"}`},
+	} {
+		if err := l.Append(t.Context(), refused); !errors.Is(err, ErrEvent) {
+			t.Errorf("%.20q: %v, want ErrEvent", refused.text, err)
+		}
+	}
+	long := `{"decision":"d-1","x":"` + strings.Repeat("x", 100_000) + `"}`
+	if err := l.Append(t.Context(), ownWriter{text: long}); err != nil {
+		t.Fatal(err)
+	}
+	entry, err := l.Find(t.Context(), "d-1")
+	if err != nil || entry.Seq != 1 || string(entry.Event) != long {
+		t.Errorf("%v, %d, %d bytes", err, entry.Seq, len(entry.Event))
+	}
+}

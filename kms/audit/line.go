@@ -28,16 +28,23 @@ func release(b *bytes.Buffer) {
 	}
 }
 
+// An appender is an event that writes its JSON itself.
+type appender interface {
+	AppendJSON(dst []byte) ([]byte, error)
+}
+
 // encodeEvent returns the event's JSON on one line, in a buffer to be released.
 func encodeEvent(event any) (*bytes.Buffer, error) {
 	b := buffers.Get().(*bytes.Buffer)
 	b.Reset()
-	if err := json.NewEncoder(b).Encode(event); err != nil {
+	if err := encodeTo(b, event); err != nil {
 		release(b)
 		return nil, fmt.Errorf("%w: %w", ErrEvent, err)
 	}
-	b.Truncate(b.Len() - 1) // the encoder's line feed
 	switch n := b.Len(); {
+	case n == 0, bytes.IndexByte(b.Bytes(), '\n') >= 0:
+		release(b)
+		return nil, fmt.Errorf("%w: it is not one line", ErrEvent)
 	case n > MaxEvent:
 		release(b)
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrEvent, n, MaxEvent)
@@ -46,6 +53,19 @@ func encodeEvent(event any) (*bytes.Buffer, error) {
 		return nil, fmt.Errorf("%w: it is not an object", ErrEvent)
 	}
 	return b, nil
+}
+
+func encodeTo(b *bytes.Buffer, event any) error {
+	if a, ok := event.(appender); ok {
+		text, err := a.AppendJSON(b.AvailableBuffer())
+		b.Write(text)
+		return err
+	}
+	if err := json.NewEncoder(b).Encode(event); err != nil {
+		return err
+	}
+	b.Truncate(b.Len() - 1) // the encoder's line feed
+	return nil
 }
 
 // appendLine appends the line of a record.

@@ -3,7 +3,9 @@
 package kmsapi
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -65,11 +67,16 @@ func memberAt[T any](v reflect.Value, index int) (none T) {
 	if index < 0 {
 		return none
 	}
-	return v.Field(index).Interface().(T)
+	// A pointer to the field: the field itself would be copied to the heap.
+	return *v.Field(index).Addr().Interface().(*T)
 }
 
-// maxParameter is the longest string of an audit record, in bytes.
-const maxParameter = 1024
+// Limits of an audit record, which what is valid does not reach: the longest string
+// and all names and values of a map, in bytes.
+const (
+	maxParameter = 1024
+	maxPairs     = 16 << 10
+)
 
 // unrecorded are members that open something, or that are recorded elsewhere.
 var unrecorded = map[string]bool{"Recipient": true, "GrantTokens": true, "GrantToken": true, "ImportToken": true}
@@ -77,7 +84,8 @@ var unrecorded = map[string]bool{"Recipient": true, "GrantTokens": true, "GrantT
 // Parameters returns what of an input, given as a pointer, may stand in an audit
 // record, by the name that AWS's records use ("keyId"): no blobs, no tokens, no
 // secrets. Times are RFC 3339. A string longer than 1024 bytes is cut and ends in
-// "…".
+// "…". Of a list there are [MaxEntries], of a map as many pairs as have 16 KiB, so
+// that a request that is refused for its size is no large record.
 func Parameters(in any) map[string]any {
 	return structParameters(reflect.ValueOf(in).Elem())
 }
@@ -111,18 +119,16 @@ func parameter(f reflect.Value) any {
 	case *Timestamp:
 		return value.rfc3339()
 	case []string:
+		value = value[:min(len(value), MaxEntries)]
 		list := make([]string, len(value))
 		for i, s := range value {
 			list[i] = cut(s)
 		}
 		return list
 	case map[string]string:
-		pairs := make(map[string]string, len(value))
-		for name, s := range value {
-			pairs[cut(name)] = cut(s)
-		}
-		return pairs
+		return pairs(value)
 	case []Tag:
+		value = value[:min(len(value), MaxEntries)]
 		list := make([]map[string]any, len(value))
 		for i := range value {
 			list[i] = structParameters(reflect.ValueOf(&value[i]).Elem())
@@ -133,6 +139,19 @@ func parameter(f reflect.Value) any {
 		return structParameters(f.Elem())
 	}
 	return nil
+}
+
+func pairs(m map[string]string) map[string]string {
+	shown := make(map[string]string, min(len(m), MaxEntries))
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		short, value := cut(name), cut(m[name])
+		if size += len(short) + len(value); size > maxPairs {
+			break
+		}
+		shown[short] = value
+	}
+	return shown
 }
 
 // cut shortens a string for a record, between two characters.

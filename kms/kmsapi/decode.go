@@ -3,6 +3,7 @@
 package kmsapi
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -174,6 +175,14 @@ func decodeBlob(l *lexer, v reflect.Value) error {
 	if l.next() != '"' {
 		return l.mistyped("Blob")
 	}
+	// A string that is base64 has neither escapes nor what a string may not have.
+	if end := bytes.IndexByte(l.data[l.pos+1:], '"'); end >= 0 {
+		if blob, ok := decodeBase64(l.data[l.pos+1 : l.pos+1+end]); ok {
+			l.pos += end + 2
+			v.SetBytes(blob)
+			return nil
+		}
+	}
 	quoted, escaped, err := l.raw()
 	if err != nil {
 		return err
@@ -186,15 +195,25 @@ func decodeBlob(l *lexer, v reflect.Value) error {
 		}
 		encoded = []byte(s)
 	}
-	blob := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
-	n, err := base64.StdEncoding.Strict().Decode(blob, encoded)
-	// Line breaks pass through encoding/base64; they have no place here.
-	if err != nil || base64.StdEncoding.EncodedLen(n) != len(encoded) {
+	blob, ok := decodeBase64(encoded)
+	if !ok {
 		return l.fault("a blob is not base64")
 	}
-	v.SetBytes(blob[:n])
+	v.SetBytes(blob)
 	return nil
 }
+
+func decodeBase64(encoded []byte) (blob []byte, ok bool) {
+	blob = make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	n, err := strictBase64.Decode(blob, encoded)
+	// Line breaks pass through encoding/base64; they have no place here.
+	if err != nil || base64.StdEncoding.EncodedLen(n) != len(encoded) {
+		return nil, false
+	}
+	return blob[:n], true
+}
+
+var strictBase64 = base64.StdEncoding.Strict()
 
 func decodeList(l *lexer, v reflect.Value) error {
 	if l.next() != '[' {

@@ -5,6 +5,7 @@ package kmsapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -265,6 +266,32 @@ func decodeInput(op *Operation, body []byte) (any, error) {
 
 // FuzzDecode: no panic, no result beside an error, everything that is accepted
 // is JSON, and what was read is written and read again as the same.
+// A name is found repeated wherever among however many it stands.
+func TestRepeatedNames(t *testing.T) {
+	for count := 1; count < 40; count++ {
+		object := func(names []int) string {
+			var b strings.Builder
+			for i, n := range names {
+				fmt.Fprintf(&b, `%c"N%d":1`, "{,"[min(i, 1)], n)
+			}
+			return b.String() + "}"
+		}
+		names := make([]int, count)
+		for i := range names {
+			names[i] = i
+		}
+		if _, err := Decode[ListKeysInput]([]byte(object(names))); err != nil {
+			t.Fatalf("%d names: %v", count, err)
+		}
+		for i := range count {
+			text := object(append(names, i))
+			if _, err := Decode[ListKeysInput]([]byte(text)); err == nil || !strings.Contains(err.Error(), "repeated") {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	seeds := []string{
 		`{}`, `{"KeyId":"x","Plaintext":"AQID","EncryptionContext":{"a":"b"}}`, `{"NumberOfBytes":12}`,

@@ -24,15 +24,17 @@ one in package ` + "`kms/kmsapi`" + ` (` + "`go test ./kms/kmsapi -run Document 
 - **On** is what the request is authorised on. Where it is "-", there is no key and
   identity policies alone decide.
 - **Refused in** are the states of the key in which the operation fails, whatever
-  policies say: with DisabledException for Disabled, else KMSInvalidStateException
-  (or, where the origin of the key rules the operation out, first with
-  UnsupportedOperationException). For UpdateAlias it is the state of the new key.
-  CancelKeyDeletion works in PendingDeletion only. *use* stands for Disabled,
-  PendingDeletion, PendingImport and Unavailable.
+  policies say: with DisabledException for Disabled, else KMSInvalidStateException.
+  PendingReplicaDeletion counts as PendingDeletion. For UpdateAlias it is the state of
+  the new key. CancelKeyDeletion works in PendingDeletion only. *use* stands for
+  Disabled, PendingDeletion, PendingImport and Unavailable. Where "origin not" stands
+  before them, keys of another origin answer UnsupportedOperationException first.
 - **Condition keys** are those that come from members of the request; the value in
   brackets stands where the member is absent. Beside them each operation on a key
   has the keys of the key itself, of the caller and, where there is one, of the
-  encryption context, the tags and the attestation document.
+  encryption context, the alias, the tags, the constraints of a grant and the
+  attestation document; ReEncrypt has EncryptionAlgorithm of each side and
+  ReEncryptOnSameKey, DisableKey and ScheduleKeyDeletion TrailingDaysWithoutKeyUsage.
 - **Recipient**: "yes" where AWS KMS takes an attestation document and seals the
   answer to the enclave; "extension" where this service alone looks at one, for keys
   whose policy asks for it.
@@ -57,6 +59,9 @@ func documentRow(op *Operation) string {
 	}
 	if op.Refuses == refuseUse {
 		refused = "*use*"
+	}
+	if op.Origin != "" {
+		refused = strings.TrimSuffix("origin not "+op.Origin+"; "+refused, "; ")
 	}
 	for _, c := range op.Conditions {
 		key := strings.TrimPrefix(c.Key, "kms:")

@@ -58,15 +58,15 @@ func (l *lexer) end() error {
 
 // object calls member for each member; member must consume the value.
 func (l *lexer) object(member func(name string) error) error {
-	return l.sequence('{', '}', func(seen map[string]bool) error {
+	var seen names
+	return l.sequence('{', '}', func() error {
 		name, err := l.text()
 		if err != nil {
 			return err
 		}
-		if seen[name] {
+		if !seen.add(name) {
 			return l.fault("a member name is repeated")
 		}
-		seen[name] = true
 		if err := l.expect(':'); err != nil {
 			return err
 		}
@@ -74,12 +74,41 @@ func (l *lexer) object(member func(name string) error) error {
 	})
 }
 
-// array calls element for each element; element must consume the value.
-func (l *lexer) array(element func() error) error {
-	return l.sequence('[', ']', func(map[string]bool) error { return element() })
+// names are the member names of one object. The first ones are looked through, the
+// others in a map.
+type names struct {
+	few  [8]string
+	n    int
+	many map[string]bool
 }
 
-func (l *lexer) sequence(open, closing byte, item func(map[string]bool) error) error {
+// add tells whether the name is new.
+func (s *names) add(name string) bool {
+	for _, seen := range s.few[:min(s.n, len(s.few))] {
+		if seen == name {
+			return false
+		}
+	}
+	switch {
+	case s.n < len(s.few):
+		s.few[s.n] = name
+	case s.many[name]:
+		return false
+	case s.many == nil:
+		s.many = map[string]bool{name: true}
+	default:
+		s.many[name] = true
+	}
+	s.n++
+	return true
+}
+
+// array calls element for each element; element must consume the value.
+func (l *lexer) array(element func() error) error {
+	return l.sequence('[', ']', element)
+}
+
+func (l *lexer) sequence(open, closing byte, item func() error) error {
 	if err := l.expect(open); err != nil {
 		return err
 	}
@@ -91,12 +120,8 @@ func (l *lexer) sequence(open, closing byte, item func(map[string]bool) error) e
 		l.depth--
 		return nil
 	}
-	var seen map[string]bool
-	if open == '{' {
-		seen = make(map[string]bool)
-	}
 	for {
-		if err := item(seen); err != nil {
+		if err := item(); err != nil {
 			return err
 		}
 		if l.next() == closing {

@@ -91,6 +91,9 @@ type Operation struct {
 	Resource Resource
 	// Usage is the KeyUsage that the key must have; empty if any will do.
 	Usage string
+	// Origin is the only origin of key material that the operation is for; empty: it
+	// is for all. It is looked at before the state of the key.
+	Origin string
 	// Refuses has the states of the key in which the operation fails. For
 	// UpdateAlias it is that of the new key. CancelKeyDeletion, which works in one
 	// state only, has a rule of its own.

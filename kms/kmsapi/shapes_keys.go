@@ -106,18 +106,19 @@ type GetKeyLastUsageInput struct {
 	KeyId *string `json:",omitempty" kms:"required,len=1..2048"`
 }
 
-// GetKeyLastUsageOutput is the output of GetKeyLastUsage.
+// GetKeyLastUsageOutput is the output of GetKeyLastUsage. KeyLastUsage is {} for a
+// key that was not used.
 type GetKeyLastUsageOutput struct {
 	KeyId             string
-	KeyLastUsage      *KeyLastUsageData `json:",omitempty"`
+	KeyLastUsage      KeyLastUsageData
 	TrackingStartDate Timestamp
 	KeyCreationDate   Timestamp
 }
 
 // KeyLastUsageData is the last use of a key.
 type KeyLastUsageData struct {
-	Operation         string
-	Timestamp         Timestamp
-	CloudTrailEventId string `json:",omitempty"`
-	KmsRequestId      string `json:",omitempty"`
+	Operation         string     `json:",omitempty"`
+	Timestamp         *Timestamp `json:",omitempty"`
+	CloudTrailEventId string     `json:",omitempty"`
+	KmsRequestId      string     `json:",omitempty"`
 }

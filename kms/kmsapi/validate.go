@@ -28,6 +28,11 @@ type member struct {
 
 type bounds struct{ min, max int }
 
+// MaxEntries is how many entries a list of a request can have for which the model
+// gives no limit. All that they can be for is less: a key has 50 tags at most, and
+// each operation of a grant need be named only once.
+const MaxEntries = 100
+
 // parseMember reads the tag of a field. The tags are constants of this package:
 // a bad one is a mistake that the first use reports by panic.
 func parseMember(f reflect.StructField) member {
@@ -57,6 +62,9 @@ func parseMember(f reflect.StructField) member {
 		default:
 			panic("kmsapi: tag of " + f.Name)
 		}
+	}
+	if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8 && m.length == nil {
+		m.length = &bounds{0, MaxEntries}
 	}
 	return m
 }
@@ -102,8 +110,9 @@ func Validate(in any) error {
 }
 
 func validateStruct(v reflect.Value, prefix string, found *[]string) {
-	for i, m := range shapeOf(v.Type()).members {
-		field := v.Field(i)
+	members := shapeOf(v.Type()).members
+	for i := range members {
+		m, field := &members[i], v.Field(i)
 		path := prefix + m.path
 		if field.Kind() != reflect.Struct && field.IsNil() {
 			if m.required {
@@ -119,7 +128,7 @@ func validateStruct(v reflect.Value, prefix string, found *[]string) {
 }
 
 // check applies the constraints of m to a present value.
-func (m member) check(v reflect.Value, path string, found *[]string) {
+func (m *member) check(v reflect.Value, path string, found *[]string) {
 	report := func(violations []string) {
 		for _, violation := range violations {
 			*found = append(*found, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: %s", m.shown(v), path, violation))
@@ -136,6 +145,9 @@ func (m member) check(v reflect.Value, path string, found *[]string) {
 		report(bounded(int(v.Int()), m.value, valueAtLeast, valueAtMost))
 	case reflect.Slice:
 		report(bounded(v.Len(), m.length, lengthAtLeast, lengthAtMost))
+		if m.length != nil && v.Len() > m.length.max {
+			return // a message about each entry would be far larger than the request
+		}
 		switch v.Type().Elem().Kind() {
 		case reflect.Struct:
 			for i := range v.Len() {
@@ -149,7 +161,7 @@ func (m member) check(v reflect.Value, path string, found *[]string) {
 
 // itemViolations names all constraints of an entry if one entry violates one, as
 // AWS does.
-func (m member) itemViolations(list reflect.Value) []string {
+func (m *member) itemViolations(list reflect.Value) []string {
 	for i := range list.Len() {
 		if len(textViolations(list.Index(i).String(), m.items, m.pattern, m.values)) > 0 {
 			return []string{"Member must satisfy constraint: [" + strings.Join(m.itemConstraints(), ", ") + "]"}
@@ -158,7 +170,7 @@ func (m member) itemViolations(list reflect.Value) []string {
 	return nil
 }
 
-func (m member) itemConstraints() []string {
+func (m *member) itemConstraints() []string {
 	var all []string
 	if m.items != nil {
 		all = append(all, fmt.Sprintf(lengthAtMost, m.items.max), fmt.Sprintf(lengthAtLeast, m.items.min))
@@ -187,7 +199,7 @@ func oneOf(values []string) string {
 
 // shown is the value in a message, with a space before it; blobs and sensitive
 // values are hidden.
-func (m member) shown(v reflect.Value) string {
+func (m *member) shown(v reflect.Value) string {
 	if m.sensitive {
 		return ""
 	}

@@ -100,6 +100,10 @@ func TestAttestedOperations(t *testing.T) {
 			if status, text := send(spaced); status != 200 || !strings.Contains(text, c.member) {
 				t.Fatalf("%d %s", status, text)
 			}
+			if used, err := s.adminClient().GetKeyLastUsage(t.Context(), &awskms.GetKeyLastUsageInput{KeyId: &c.key}); operation != "PutKeyPolicy" &&
+				(err != nil || string(used.KeyLastUsage.Operation) != operation) {
+				t.Errorf("last usage: %+v, %v", used, err)
+			}
 			if status, text := send(good); status != 400 || !strings.Contains(text, "the document was used before") {
 				t.Errorf("used twice: %d %s", status, text)
 			}

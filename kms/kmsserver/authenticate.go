@@ -4,7 +4,6 @@ package kmsserver
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 
@@ -37,12 +36,12 @@ func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.
 	if token != "" {
 		return sigv4.Secret{}, kms.Principal{}, sigv4.ErrUnknown
 	}
-	principal, secret, err := h.KMS.AccessKey(ctx, accessKeyID)
+	found, err := h.KMS.FindAccessKey(ctx, accessKeyID)
 	if errors.Is(err, kms.ErrAccessKey) {
 		err = sigv4.ErrUnknown
 	}
-	return sigv4.Secret{
-		Version: sha256.Sum256([]byte(secret)),
-		Read:    func() ([]byte, error) { return []byte(secret), nil },
-	}, principal, err
+	if err != nil {
+		return sigv4.Secret{}, kms.Principal{}, err
+	}
+	return sigv4.Secret{Version: found.Version, Read: found.Secret}, found.Principal, nil
 }

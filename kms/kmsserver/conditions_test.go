@@ -83,6 +83,26 @@ func (k *conditionKeys) calls(sealed []byte) map[string]func(context.Context, *a
 				Operations:  []types.GrantOperation{"Decrypt", "DescribeKey"},
 				Constraints: &types.GrantConstraints{EncryptionContextSubset: map[string]string{"Tenant": "a"}}}))
 		},
+		"CreateGrant to a service": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.CreateGrant(ctx, &awskms.CreateGrantInput{KeyId: &k.mac, GranteeServicePrincipal: aws.String("a.example.com"),
+				RetiringServicePrincipal: aws.String("b.example.com"), Operations: []types.GrantOperation{"GenerateMac"},
+				Constraints: &types.GrantConstraints{SourceArn: aws.String("arn:aws:s3:us-east-1:000000000000:bucket")}}))
+		},
+		"ListGrants": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.ListGrants(ctx, &awskms.ListGrantsInput{KeyId: &k.mac}))
+		},
+		"RevokeGrant": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.RevokeGrant(ctx, &awskms.RevokeGrantInput{KeyId: &k.mac, GrantId: aws.String("x")}))
+		},
+		"EnableKeyRotation of defaults": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.EnableKeyRotation(ctx, &awskms.EnableKeyRotationInput{KeyId: &k.signing}))
+		},
+		"ScheduleKeyDeletion of defaults": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &k.agreement}))
+		},
+		"UntagResource": func(ctx context.Context, c *awskms.Client) error {
+			return failure(c.UntagResource(ctx, &awskms.UntagResourceInput{KeyId: &k.mac, TagKeys: []string{"Team"}}))
+		},
 		"CreateKey": func(ctx context.Context, c *awskms.Client) error {
 			return failure(c.CreateKey(ctx, &awskms.CreateKeyInput{KeySpec: "RSA_2048", KeyUsage: "SIGN_VERIFY", MultiRegion: aws.Bool(true), BypassPolicyLockoutSafetyCheck: true,
 				Tags: []types.Tag{{TagKey: aws.String("Stage"), TagValue: aws.String("prod")}}}))
@@ -109,7 +129,8 @@ func (k *conditionKeys) calls(sealed []byte) map[string]func(context.Context, *a
 			return failure(c.ImportKeyMaterial(ctx, &awskms.ImportKeyMaterialInput{KeyId: &k.symmetric, ImportToken: []byte("x"), EncryptedKeyMaterial: []byte("x"), ValidTo: &validTo}))
 		},
 		"ReplicateKey": func(ctx context.Context, c *awskms.Client) error {
-			return failure(c.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: &k.symmetric, ReplicaRegion: aws.String("eu-west-1")}))
+			return failure(c.ReplicateKey(ctx, &awskms.ReplicateKeyInput{KeyId: &k.symmetric, ReplicaRegion: aws.String("eu-west-1"),
+				Tags: []types.Tag{{TagKey: aws.String("Stage"), TagValue: aws.String("prod")}}}))
 		},
 		"UpdatePrimaryRegion": func(ctx context.Context, c *awskms.Client) error {
 			return failure(c.UpdatePrimaryRegion(ctx, &awskms.UpdatePrimaryRegionInput{KeyId: &k.symmetric, PrimaryRegion: aws.String("eu-west-1")}))
@@ -170,6 +191,19 @@ func TestConditionKeysOfOperations(t *testing.T) {
 		{"CreateGrant", "kms:RetiringPrincipal", "StringEquals", `"arn:aws:iam::000000000000:user/admin"`, `"arn:aws:iam::000000000000:user/other"`},
 		{"CreateGrant", "kms:EncryptionContext:tenant", "StringEquals", `"a"`, `"A"`},
 		{"CreateGrant", "kms:EncryptionContextKeys", "ForAnyValue:StringEquals", `"Tenant"`, `"tenant"`},
+		{"CreateGrant to a service", "kms:GranteeServicePrincipal", "StringEquals", `"a.example.com"`, `"b.example.com"`},
+		{"CreateGrant to a service", "kms:RetiringServicePrincipal", "StringEquals", `"b.example.com"`, `"a.example.com"`},
+		{"CreateGrant to a service", "kms:GrantConstraintSourceArn", "StringEquals", `"arn:aws:s3:us-east-1:000000000000:bucket"`, `"arn:aws:s3:us-east-1:000000000000:other"`},
+		{"CreateGrant to a service", "kms:GranteePrincipal", "Null", `"true"`, `"false"`},
+		{"ListGrants", "kms:GrantIsForAWSResource", "Bool", `"false"`, `"true"`},
+		{"RevokeGrant", "kms:GrantIsForAWSResource", "Bool", `"false"`, `"true"`},
+		{"RevokeGrant", "aws:ResourceAccount", "StringEquals", `"000000000000"`, `"111111111111"`},
+		{"UntagResource", "aws:TagKeys", "ForAllValues:StringEquals", `["Team"]`, `["team"]`},
+		{"UntagResource", "aws:RequestTag/Team", "Null", `"true"`, `"false"`},
+		{"EnableKeyRotation of defaults", "kms:RotationPeriodInDays", "NumericEquals", `"365"`, `"364"`},
+		{"ScheduleKeyDeletion of defaults", "kms:ScheduleKeyDeletionPendingWindowInDays", "NumericEquals", `"30"`, `"7"`},
+		{"ReplicateKey", "aws:RequestTag/Stage", "StringEquals", `"prod"`, `"test"`},
+		{"ReplicateKey", "aws:TagKeys", "ForAnyValue:StringEquals", `"Stage"`, `"stage"`},
 		{"CreateKey", "kms:KeySpec", "StringEquals", `"RSA_2048"`, `"SYMMETRIC_DEFAULT"`},
 		{"CreateKey", "kms:KeyUsage", "StringEquals", `"SIGN_VERIFY"`, `"ENCRYPT_DECRYPT"`},
 		{"CreateKey", "kms:MultiRegion", "Bool", `"true"`, `"false"`},
@@ -181,7 +215,7 @@ func TestConditionKeysOfOperations(t *testing.T) {
 		{"CreateKey of defaults", "kms:KeyUsage", "StringEqualsIfExists", `"ENCRYPT_DECRYPT"`, `"SIGN_VERIFY"`},
 		{"CreateKey of defaults", "kms:KeyOrigin", "StringEqualsIfExists", `"AWS_KMS"`, `"EXTERNAL"`},
 		{"CreateKey of defaults", "kms:BypassPolicyLockoutSafetyCheck", "BoolIfExists", `"false"`, `"true"`},
-		{"CreateKey of defaults", "kms:CallerAccount", "StringEqualsIfExists", `"000000000000"`, ""},
+		{"CreateKey of defaults", "kms:CallerAccount", "StringEquals", `"000000000000"`, `"111111111111"`},
 		{"TagResource", "aws:RequestTag/team", "StringEquals", `"red"`, `"blue"`},
 		{"TagResource", "aws:TagKeys", "ForAllValues:StringEquals", `["Team","Other"]`, `["Other"]`},
 		{"PutKeyPolicy", "kms:BypassPolicyLockoutSafetyCheck", "Bool", `"true"`, `"false"`},
@@ -214,6 +248,31 @@ func TestConditionKeysOfOperations(t *testing.T) {
 			}
 		}
 	}
+}
+
+// kms:TrailingDaysWithoutKeyUsage counts whole days since the last use, or else since
+// the creation, of a key that is to be disabled or deleted.
+func TestTrailingDaysWithoutKeyUsage(t *testing.T) {
+	var clock clock
+	s := newService(t, clock.into)
+	ctx, admin, used, unused := t.Context(), s.adminClient(), s.key(""), s.key("")
+	guarded := s.client(s.principal(kms.User, "careful", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"},
+		{"Effect":"Deny","Action":["kms:DisableKey","kms:ScheduleKeyDeletion"],"Resource":"*","Condition":{"NumericLessThan":{"kms:TrailingDaysWithoutKeyUsage":"2"}}},
+		{"Effect":"Deny","Action":"kms:DescribeKey","Resource":"*","Condition":{"Null":{"kms:TrailingDaysWithoutKeyUsage":"false"}}}]}`), region)
+	disable := func(key string) error {
+		return failure(guarded.DisableKey(ctx, &awskms.DisableKeyInput{KeyId: &key}))
+	}
+	clock.move(47 * time.Hour)
+	wantCode(t, disable(unused), "AccessDeniedException")
+	wantCode(t, failure(guarded.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &unused})), "AccessDeniedException")
+	wantNil(t, failure(admin.Encrypt(ctx, &awskms.EncryptInput{KeyId: &used, Plaintext: []byte("x")})))
+	clock.move(2 * time.Hour)
+	wantNil(t, disable(unused))
+	wantNil(t, failure(guarded.ScheduleKeyDeletion(ctx, &awskms.ScheduleKeyDeletionInput{KeyId: &unused})))
+	wantCode(t, disable(used), "AccessDeniedException")
+	wantNil(t, failure(guarded.DescribeKey(ctx, &awskms.DescribeKeyInput{KeyId: &used})))
+	clock.move(46 * time.Hour)
+	wantNil(t, disable(used))
 }
 
 // The keys of the caller, for a user and for the session of a role.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -276,6 +277,16 @@ func TestReEncryptAcrossAccounts(t *testing.T) {
 	if *out.SourceKeyId != open || *out.KeyId != *own.KeyMetadata.Arn {
 		t.Errorf("%+v", out)
 	}
+	// An id alone names the key of the ciphertext too, in whatever account it is, and
+	// tells no more of it.
+	id := func(arn string) *string { return aws.String(arn[strings.LastIndexByte(arn, '/')+1:]) }
+	_, err = c.ReEncrypt(ctx, &awskms.ReEncryptInput{CiphertextBlob: sealed, SourceKeyId: id(open), DestinationKeyId: own.KeyMetadata.KeyId})
+	fatal(t, err)
+	_, err = c.ReEncrypt(ctx, &awskms.ReEncryptInput{CiphertextBlob: sealed, SourceKeyId: id(closed), DestinationKeyId: own.KeyMetadata.KeyId})
+	wantCode(t, err, "NotFoundException")
+	_, err = c.Decrypt(ctx, &awskms.DecryptInput{CiphertextBlob: s.encrypt(closed, "", nil), KeyId: id(closed)})
+	refusal(t, "hidden, with its id", err, "AccessDeniedException",
+		"The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
 	// The other way is not allowed.
 	back, err := c.Encrypt(ctx, &awskms.EncryptInput{KeyId: own.KeyMetadata.KeyId, Plaintext: []byte("x")})
 	fatal(t, err)

@@ -46,6 +46,12 @@ type exchange struct {
 	status    int
 }
 
+// Headers of every answer, which nobody changes.
+var (
+	contentTypeHeader  = []string{kmsapi.ContentType}
+	cacheControlHeader = []string{"no-store"}
+)
+
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.Now()
@@ -56,10 +62,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = h.refusal(w, x)
 	}
 	header := w.Header()
-	header.Set("X-Amzn-Requestid", x.id)
-	header.Set("Content-Type", kmsapi.ContentType)
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("Cache-Control", "no-store")
+	header["X-Amzn-Requestid"] = []string{x.id}
+	header["Content-Type"] = contentTypeHeader
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	header["Cache-Control"] = cacheControlHeader
 	w.WriteHeader(x.status)
 	_, writeErr := w.Write(body)
 	h.log(r.Context(), x, h.Now().Sub(start), writeErr)
@@ -122,7 +128,13 @@ func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writ
 	if writeErr != nil {
 		attrs = append(attrs, slog.String("write", "the client was gone"))
 	}
-	h.Logger.LogAttrs(ctx, level, "kms", attrs...)
+	if !h.Logger.Enabled(ctx, level) {
+		return
+	}
+	// Not by the Logger, which would look for the place in the source, always this.
+	record := slog.NewRecord(time.Now(), level, "kms", 0)
+	record.AddAttrs(attrs...)
+	h.Logger.Handler().Handle(ctx, record)
 }
 
 // answer is the way of a request: route, authenticate, call.
@@ -136,7 +148,11 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.caller, err = h.authenticate(r, body); err != nil {
+	// The operation ends by itself within milliseconds: a client that closes its
+	// side once it has asked is answered all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), operationTimeout)
+	defer cancel()
+	if x.caller, err = h.authenticate(r.WithContext(ctx), body); err != nil {
 		return nil, err
 	}
 	x.caller.RequestID = x.id
@@ -144,9 +160,9 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	x.caller.UserAgent = userAgent(r)
 	x.caller.SecureTransport = r.TLS != nil
 	if target == ExplainTarget {
-		return h.KMS.CallExplain(r.Context(), x.caller, body)
+		return h.KMS.CallExplain(ctx, x.caller, body)
 	}
-	return h.KMS.Call(r.Context(), x.caller, target, body)
+	return h.KMS.Call(ctx, x.caller, target, body)
 }
 
 // route returns the operation of a request, or [ExplainTarget]. AWS answers a

@@ -152,10 +152,7 @@ func newCorpus(g *stage, requests []recordedRequest) *corpus {
 		strings.Replace(g.symmetric, ":key/", ":alias/", 1), g.symmetric+"/", "arn:aws:kms:::key/", "arn:aws:iam::"+account+":user/"+kms.AdminName, "arn:aws:iam::"+foreignAccount+":root",
 		"arn:aws:sts::"+account+":assumed-role/data-processing/x", "12345678-1234-1234-1234-123456789012", "mrk-"+strings.Repeat("0", 32), "mrk-"+strings.Repeat("F", 32),
 		*g.grant.GrantId, *g.grant.GrantToken, strings.Repeat("0", 64), "MTIzNGFiY2Q=", "", "../../etc", "key/x", strings.Repeat("x", 2049), "aws:reserved", "cretula:attested")
-	c.blobs = [][]byte{g.sealed, g.ciphertext, g.signature, g.mac, g.document, spki(g.t, recipientKey().Public()), nil, make([]byte, 6144), make([]byte, 4097)}
-	if g.parameters != nil {
-		c.blobs = append(c.blobs, g.parameters.ImportToken, g.parameters.PublicKey)
-	}
+	c.blobs = [][]byte{g.sealed, g.ciphertext, g.signature, g.mac, g.document, g.parameters.ImportToken, g.parameters.PublicKey, spki(g.t, recipientKey().Public()), nil, make([]byte, 6144), make([]byte, 4097)}
 	for i, r := range requests {
 		if c.byName[r.operation] == nil {
 			c.names = append(c.names, r.operation)
@@ -171,11 +168,10 @@ func newCorpus(g *stage, requests []recordedRequest) *corpus {
 
 // A tally is what came back.
 type tally struct {
-	mu       sync.Mutex
-	byCode   map[string]int
-	reached  int // answers of an operation
-	unheard  int // no answer
-	failures int
+	mu      sync.Mutex
+	byCode  map[string]int
+	reached int // answers of an operation
+	unheard int // no answer
 }
 
 func (y *tally) add(code string, reached bool) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -90,6 +91,10 @@ func appendTree(b []byte, v any) []byte {
 		return append(b, ']')
 	case verbatim:
 		return append(b, v...)
+	case string:
+		if !strings.ContainsFunc(v, escaped) {
+			return append(append(append(b, '"'), v...), '"')
+		}
 	}
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -97,6 +102,9 @@ func appendTree(b []byte, v any) []byte {
 	}
 	return append(b, text...)
 }
+
+// escaped tells whether a character is not written as itself.
+func escaped(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune(`"\\<>&`, r) }
 
 // A slot is a place of a value in a tree: member index of object or item index of
 // array.

@@ -128,7 +128,7 @@ func (m *mutator) whole(text []byte) []byte {
 	case "comment":
 		return bytes.Replace(text, []byte(","), []byte(pick(m, "/**/,", ",,", ";", ",\x0b", ",\u00a0")), 1+m.IntN(3))
 	case "large":
-		if m.IntN(5) > 0 {
+		if m.IntN(8) > 0 {
 			return append(bytes.Clone(text), bytes.Repeat([]byte(" "), 3000)...)
 		}
 		return slices.Concat([]byte(`{"X":"`), bytes.Repeat([]byte("x"), 1<<20-200+m.IntN(400)), []byte(`"}`))
@@ -248,10 +248,7 @@ func (m *mutator) members(s slot, form string) {
 
 // many makes thousands of entries.
 func (m *mutator) many(v any) any {
-	n := m.often(20000, 11, 51, 51, 1001)
-	if len(appendTree(nil, v)) > 1000 {
-		n = 11
-	}
+	n := min(m.often(10000, 11, 11, 51, 51, 1001), 1+100000/(1+len(appendTree(nil, v))))
 	switch v := v.(type) {
 	case *array:
 		var items []any

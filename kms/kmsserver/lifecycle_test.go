@@ -192,7 +192,10 @@ func TestAliases(t *testing.T) {
 	wantCode(t, create("one", a), "ValidationException")
 	wantCode(t, create("alias/", a), "InvalidAliasNameException")
 	wantCode(t, create("alias/a b", a), "ValidationException")
-	wantCode(t, create("alias/four", "alias/one"), "NotFoundException")
+	for _, name := range []string{"alias/one", strings.Replace(a, "key/"+a[strings.LastIndexByte(a, '/')+1:], "alias/one", 1), "alias/none"} {
+		refusal(t, name, create("alias/four", name), "ValidationException", "Aliases must refer to keys. Not aliases")
+	}
+	refusal(t, "colon", create("alias/a:b", a), "ValidationException", "alias/a:b contains invalid characters for an alias")
 	wantCode(t, create("alias/four", "00000000-0000-4000-8000-000000000000"), "NotFoundException")
 
 	// An alias is a name wherever a key is used, and counts as what it was called.
@@ -245,8 +248,9 @@ func TestAliases(t *testing.T) {
 	for range 48 {
 		wantNil(t, create(fmt.Sprintf("alias/n%d", time.Now().UnixNano()), b))
 	}
-	wantCode(t, create("alias/too-many", b), "LimitExceededException")
+	refusal(t, "limit", create("alias/too-many", b), "LimitExceededException", "Aliases per key quota for this account in this region is 50, current usage is 50.")
 	wantCode(t, update("alias/two", b), "LimitExceededException")
+	wantCode(t, update("alias/two", "alias/three"), "ValidationException")
 
 	remove := func(name string) error {
 		_, err := client.DeleteAlias(ctx, &awskms.DeleteAliasInput{AliasName: &name})
@@ -361,17 +365,17 @@ func TestLastUsage(t *testing.T) {
 		t.Helper()
 		out, err := client.GetKeyLastUsage(ctx, &awskms.GetKeyLastUsageInput{KeyId: &key})
 		wantNil(t, err)
-		if *out.KeyId != key || out.TrackingStartDate.IsZero() || out.KeyCreationDate.IsZero() {
+		if !strings.HasSuffix(key, "key/"+*out.KeyId) || out.TrackingStartDate.IsZero() || out.KeyCreationDate.IsZero() {
 			t.Errorf("%+v", out)
 		}
 		return out.KeyLastUsage
 	}
-	if got := usage(); got != nil {
+	if got := usage(); got == nil || *got != (types.KeyLastUsageData{}) { // an empty object
 		t.Errorf("%+v before any use", got)
 	}
 	sealed, err := client.Encrypt(ctx, &awskms.EncryptInput{KeyId: &key, Plaintext: []byte("x")})
 	wantNil(t, err)
-	if got := usage(); got == nil || got.Operation != "Encrypt" {
+	if got := usage(); got.Operation != "Encrypt" || len(aws.ToString(got.CloudTrailEventId)) != 36 || *got.CloudTrailEventId == *got.KmsRequestId {
 		t.Errorf("%+v", got)
 	}
 	// A request that fails is no use, nor is a dry run.
@@ -398,9 +402,15 @@ func TestCustomKeyStores(t *testing.T) {
 	}
 	_, err = client.DescribeCustomKeyStores(ctx, &awskms.DescribeCustomKeyStoresInput{CustomKeyStoreId: aws.String("cks-1")})
 	wantCode(t, err, "CustomKeyStoreNotFoundException")
+	_, err = client.DescribeCustomKeyStores(ctx, &awskms.DescribeCustomKeyStoresInput{CustomKeyStoreId: aws.String("cks-1"), CustomKeyStoreName: aws.String("x")})
+	wantCode(t, err, "ValidationException")
 	nobody := s.client(s.principal(kms.User, "nobody"), region)
 	_, err = nobody.DescribeCustomKeyStores(ctx, &awskms.DescribeCustomKeyStoresInput{})
 	wantCode(t, err, "AccessDeniedException")
+	for c, code := range map[*awskms.Client]string{nobody: "AccessDeniedException", client: "CustomKeyStoreNotFoundException"} {
+		_, err = c.GenerateRandom(ctx, &awskms.GenerateRandomInput{NumberOfBytes: aws.Int32(8), CustomKeyStoreId: aws.String("cks-1")})
+		wantCode(t, err, code)
+	}
 	for _, op := range []string{"Connect", "Create", "Delete", "Disconnect", "Update"} {
 		in := `{"CustomKeyStoreId":"cks-1","CustomKeyStoreName":"x"}`
 		status, text, _ := s.send(raw{target: kmsapi.TargetPrefix + op + "CustomKeyStore", body: in})

@@ -323,15 +323,25 @@ func TestRotationRefused(t *testing.T) {
 		} {
 			err := operation(client, key)
 			switch {
-			case reads(name) && (key == disabled || key == deleted) || name == "ListKeyRotations" && key == external:
+			case reads(name) && (key == disabled || key == deleted) || name == "ListKeyRotations" && key == external ||
+				name == "GetKeyRotationStatus" && (key == pair || key == mac):
 				fatal(t, err)
-			case key == external && !reads(name):
+			case key == external && name == "RotateKeyOnDemand":
 				refusal(t, name, err, "KMSInvalidStateException", external+" is pending import.")
 			default:
 				t.Run(name+" "+code, func(t *testing.T) { wantCode(t, err, code) })
 			}
 		}
-		refusal(t, name, operation(client, pair), "UnsupportedOperationException", "")
+		if name != "GetKeyRotationStatus" {
+			refusal(t, name, operation(client, pair), "UnsupportedOperationException", "")
+		}
+	}
+	for _, key := range []string{pair, mac} { // "always false": API reference, GetKeyRotationStatus
+		out, err := client.GetKeyRotationStatus(ctx, &awskms.GetKeyRotationStatusInput{KeyId: &key})
+		fatal(t, err)
+		if out.KeyRotationEnabled || *out.KeyId != key || out.RotationPeriodInDays != nil || out.NextRotationDate != nil {
+			t.Errorf("%+v", out)
+		}
 	}
 	s.mustImport(external, []byte(strings.Repeat("x", 32)))
 	for _, name := range []string{"EnableKeyRotation", "DisableKeyRotation", "GetKeyRotationStatus"} {

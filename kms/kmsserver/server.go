@@ -32,6 +32,7 @@ const (
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 120 * time.Second
 	shutdownTimeout   = 10 * time.Second
+	operationTimeout  = 30 * time.Second
 )
 
 // Config is what a handler works with.

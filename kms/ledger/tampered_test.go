@@ -344,3 +344,17 @@ func TestOtherStore(t *testing.T) {
 	}
 	f.wantFindings("_meta/meta changed", "policy/k1 changed")
 }
+
+// A part of the roster that does not fit is found without reading its rows.
+func TestCheckRoster(t *testing.T) {
+	f := newFixture(t)
+	f.put("t", "a")
+	if err := f.CheckRoster(ctx); err != nil {
+		t.Fatal(err)
+	}
+	shard := f.shardRow("t", "a")
+	shard.Content[0] ^= 1
+	f.rawPut(shard)
+	f.reopen()
+	wantTampered(t, f.CheckRoster(ctx), rosterTable, shard.ID, Changed)
+}

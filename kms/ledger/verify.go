@@ -29,6 +29,20 @@ func (l *Ledger) Verify(ctx context.Context) ([]*TamperedError, error) {
 	return findings, nil
 }
 
+// CheckRoster reads every part of the roster. The error is a [TamperedError] if a
+// part is not as the ledger left it, which else would show only with the rows that
+// the part lists.
+func (l *Ledger) CheckRoster(ctx context.Context) error {
+	return l.View(ctx, func(tx *Tx) error {
+		for i := range shards {
+			if _, err := tx.shard(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 type verification struct {
 	ledger     *Ledger
 	raw        keystore.Tx

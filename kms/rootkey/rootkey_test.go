@@ -4,6 +4,7 @@ package rootkey
 
 import (
 	"bytes"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -293,6 +294,22 @@ func FuzzDecodeFile(f *testing.F) {
 	})
 }
 
+// The keys of wraps are those of HKDF as crypto/hkdf has it.
+func TestScheduleIsHKDF(t *testing.T) {
+	for i := range 100 {
+		k := testKey(t, byte(i))
+		salt := bytes.Repeat([]byte{byte(i * 31)}, saltSize)
+		want, err := hkdf.Key(sha256.New, k.secret[:], salt, infoWrap, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, second := k.schedule(salt)
+		if !bytes.Equal(first[:], want[:32]) || !bytes.Equal(second[:], want[32:]) {
+			t.Fatalf("%x %x, want %x", first, second, want)
+		}
+	}
+}
+
 func FuzzUnwrap(f *testing.F) {
 	k := testKey(f, 1)
 	wrapped, err := k.Wrap([]byte("secret"), nil)
@@ -313,6 +330,21 @@ func BenchmarkWrap(b *testing.B) {
 	plaintext := make([]byte, 32)
 	for b.Loop() {
 		if _, err := k.Wrap(plaintext, plaintext); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkUnwrap(b *testing.B) {
+	k := testKey(b, 1)
+	plaintext := make([]byte, 32)
+	wrapped, err := k.Wrap(plaintext, plaintext)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := k.Unwrap(wrapped, plaintext); err != nil {
 			b.Fatal(err)
 		}
 	}

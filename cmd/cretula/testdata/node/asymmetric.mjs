@@ -25,7 +25,7 @@ const algorithms = {
 };
 const unknownToNode = { ED25519_PH_SHA_512: "sha512", ML_DSA_SHAKE_256: null };
 
-const signing = ["RSA_2048", "RSA_3072", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "ECC_NIST_EDWARDS25519", "ML_DSA_44"];
+const signing = ["RSA_2048", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "ECC_NIST_EDWARDS25519", "ML_DSA_44"];
 
 export default async function asymmetric() {
   const seen = new Set();

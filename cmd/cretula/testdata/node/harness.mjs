@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import * as sdk from "@aws-sdk/client-kms";
-import { check, members, operationOf, uuid } from "./shapes.mjs";
+import { check, checkNames, members, operationOf, uuid } from "./shapes.mjs";
 
 export { assert, sdk };
 export const dir = process.argv[2];
@@ -17,7 +17,30 @@ export const region = process.env.AWS_REGION;
 export const otherRegion = region === "eu-central-1" ? "us-east-1" : "eu-central-1";
 
 // client makes a client that tries once: an answer is what the service said first.
-export const client = (options) => new sdk.KMSClient({ maxAttempts: 1, ...options });
+export function client(options) {
+  const made = new sdk.KMSClient({ maxAttempts: 1, ...options });
+  made.middlewareStack.add(watch, { step: "deserialize", priority: "low", name: "watch" });
+  return made;
+}
+
+// watch looks at answers before the client reads them.
+const watch = (next, { commandName }) => async (args) => {
+  const { response } = await next(args);
+  const chunks = [];
+  for await (const chunk of response.body) chunks.push(chunk);
+  response.body = Buffer.concat(chunks);
+  assert.equal(response.headers["content-type"], "application/x-amz-json-1.1", commandName);
+  if (response.statusCode === 200) {
+    const schema = operationOf(commandName.replace(/Command$/, "")).output();
+    if (schema === "unit") assert.equal(response.body.length, 0, `${commandName}: has a body`);
+    else checkNames(JSON.parse(response.body), schema, commandName);
+  } else {
+    const { __type, ...texts } = JSON.parse(response.body);
+    const text = __type === "AccessDeniedException" ? "Message" : "message";
+    assert.ok(Object.keys(texts).every((name) => name === text), `${commandName}: ${response.body}`);
+  }
+  return { response };
+};
 export const home = client();
 export const away = client({ region: otherRegion });
 // outsider and helper are users of the same account without any policy.

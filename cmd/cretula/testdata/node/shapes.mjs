@@ -17,6 +17,7 @@ const forms = {
   KeyId: keyArn,
   "KeyMetadata.KeyId": new RegExp(`^${keyId}$`),
   "KeyListEntry.KeyId": new RegExp(`^${keyId}$`),
+  "GetKeyLastUsageResponse.KeyId": new RegExp(`^${keyId}$`),
   TargetKeyId: new RegExp(`^${keyId}$`),
   Arn: keyArn,
   KeyArn: keyArn,
@@ -117,6 +118,20 @@ export function check(value, schema, path) {
       return;
     default:
       assert.fail(`${path}: a schema that this check does not know: ${schema}`);
+  }
+}
+
+// checkNames fails if JSON as it was sent has members that the client does not know,
+// which it passes over, or null ones.
+export function checkNames(json, schema, path) {
+  if (typeof schema[0] === "function") [schema] = schema;
+  if (typeof schema === "function") schema = schema();
+  if (Array.isArray(json)) return json.forEach((item) => checkNames(item, schema[4] ?? schema, `${path}[]`));
+  if (typeof json !== "object" || schema[0] !== kinds.structure) return;
+  const known = new Map(members(schema));
+  for (const [name, value] of Object.entries(json)) {
+    assert.ok(known.has(name) && value !== null, `${path}.${name}: ${value}`);
+    checkNames(value, known.get(name), `${path}.${name}`);
   }
 }
 

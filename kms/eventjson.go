@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/policy"
+)
+
+// AppendJSON appends what encoding/json makes of the event, byte for byte. Every
+// answer waits for it, so it is written out: what requests that use a key have goes
+// without reflection, all else by encoding/json.
+func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
+	w := eventWriter{b: dst}
+	w.event(e)
+	return w.b, w.err
+}
+
+// An eventWriter appends JSON. The names that its methods are given have their
+// colon, and before it what precedes the member. The first member of each object
+// is one that is never left out.
+type eventWriter struct {
+	b   []byte
+	err error // the first one
+}
+
+func (w *eventWriter) raw(s string) { w.b = append(w.b, s...) }
+
+// text writes a string.
+func (w *eventWriter) text(name, s string) {
+	w.raw(name)
+	w.quote(s)
+}
+
+// some writes a string that is left out if it is empty.
+func (w *eventWriter) some(name, s string) {
+	if s != "" {
+		w.text(name, s)
+	}
+}
+
+func (w *eventWriter) flag(name string, value bool) {
+	w.raw(name)
+	w.b = strconv.AppendBool(w.b, value)
+}
+
+// someFlag writes a flag that is left out if it is false.
+func (w *eventWriter) someFlag(name string, value bool) {
+	if value {
+		w.flag(name, value)
+	}
+}
+
+func (w *eventWriter) number(name string, value int) {
+	w.raw(name)
+	w.b = strconv.AppendInt(w.b, int64(value), 10)
+}
+
+// other writes any value as encoding/json does.
+func (w *eventWriter) other(name string, value any) {
+	w.raw(name)
+	b, err := json.Marshal(value)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	w.b = append(w.b, b...)
+}
+
+// escaped has 1 for the bytes that do not stand for themselves in a JSON string, as
+// encoding/json has it: it escapes those of HTML too.
+var escaped = func() (escaped [256]byte) {
+	for c := range escaped {
+		if c < ' ' || c > '~' || strings.IndexByte("\"\\<>&", byte(c)) >= 0 {
+			escaped[c] = 1
+		}
+	}
+	return escaped
+}()
+
+func (w *eventWriter) quote(s string) {
+	var found byte // no branch for each byte: nearly all texts are plain
+	for i := range len(s) {
+		found |= escaped[s[i]]
+	}
+	if found != 0 {
+		w.other("", s)
+		return
+	}
+	w.b = append(w.b, '"')
+	w.b = append(w.b, s...)
+	w.b = append(w.b, '"')
+}
+
+// time writes a time as [time.Time.MarshalJSON] does.
+func (w *eventWriter) time(name string, t time.Time) {
+	w.raw(name)
+	w.b = append(w.b, '"')
+	b, err := t.AppendText(w.b)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	w.b = append(b, '"')
+}
+
+// list writes what has been appended to a list; nil is null.
+func list[T any](w *eventWriter, name string, items []T, write func(*T)) {
+	w.raw(name)
+	if items == nil {
+		w.raw("null")
+		return
+	}
+	w.raw("[")
+	for i := range items {
+		if i > 0 {
+			w.raw(",")
+		}
+		write(&items[i])
+	}
+	w.raw("]")
+}
+
+func (w *eventWriter) texts(name string, items []string) {
+	list(w, name, items, func(s *string) { w.quote(*s) })
+}
+
+func (w *eventWriter) event(e *Event) {
+	w.text(`{"schema":`, e.Schema)
+	w.some(`,"eventVersion":`, e.EventVersion)
+	w.some(`,"eventID":`, e.EventID)
+	w.some(`,"eventType":`, e.EventType)
+	w.time(`,"eventTime":`, e.EventTime)
+	w.text(`,"eventName":`, e.EventName)
+	w.text(`,"eventSource":`, e.EventSource)
+	w.text(`,"awsRegion":`, e.Region)
+	w.some(`,"sourceIPAddress":`, e.SourceIP)
+	w.some(`,"userAgent":`, e.UserAgent)
+	w.identity(&e.UserIdentity)
+	w.text(`,"requestID":`, e.RequestID)
+	w.text(`,"decision":`, e.DecisionID)
+	w.flag(`,"emulated":`, e.Emulated)
+	w.text(`,"outcome":`, e.Outcome)
+	w.some(`,"errorCode":`, e.ErrorCode)
+	w.some(`,"errorMessage":`, e.ErrorMessage)
+	w.some(`,"cause":`, e.Cause)
+	w.parameters(`,"requestParameters":`, e.RequestParameters)
+	w.parameters(`,"responseElements":`, e.ResponseElements)
+	w.flag(`,"readOnly":`, e.ReadOnly)
+	if len(e.Resources) > 0 {
+		list(w, `,"resources":`, e.Resources, w.resource)
+	}
+	if e.Additional != nil {
+		w.recipient(&e.Additional.Recipient)
+	}
+	if e.Decision != nil {
+		w.raw(`,"policyDecision":`)
+		w.decision(e.Decision)
+	}
+	if len(e.OtherDecisions) > 0 {
+		list(w, `,"otherPolicyDecisions":`, e.OtherDecisions, w.decision)
+	}
+	if len(e.Problems) > 0 {
+		w.other(`,"problems":`, e.Problems)
+	}
+	w.flag(`,"managementEvent":`, e.ManagementEvent)
+	w.some(`,"eventCategory":`, e.EventCategory)
+	w.some(`,"recipientAccountId":`, e.RecipientAccountID)
+	w.raw("}")
+}
+
+func (w *eventWriter) identity(u *UserIdentity) {
+	w.text(`,"userIdentity":{"type":`, u.Type)
+	w.some(`,"principalId":`, u.PrincipalID)
+	w.text(`,"arn":`, u.ARN)
+	w.text(`,"accountId":`, u.AccountID)
+	w.text(`,"accessKeyId":`, u.AccessKeyID)
+	w.some(`,"userName":`, u.UserName)
+	if s := u.SessionContext; s != nil {
+		w.text(`,"sessionContext":{"sessionIssuer":{"type":`, s.SessionIssuer.Type)
+		w.text(`,"principalId":`, s.SessionIssuer.PrincipalID)
+		w.text(`,"arn":`, s.SessionIssuer.ARN)
+		w.text(`,"accountId":`, s.SessionIssuer.AccountID)
+		w.text(`,"userName":`, s.SessionIssuer.UserName)
+		w.text(`},"attributes":{"mfaAuthenticated":`, s.Attributes.MFAAuthenticated)
+		w.raw("}}")
+	}
+	w.raw("}")
+}
+
+// parameters writes a map, in the order of its names; none if it is empty.
+func (w *eventWriter) parameters(name string, m map[string]any) {
+	if len(m) == 0 {
+		return
+	}
+	w.raw(name)
+	before := "{"
+	for _, member := range slices.Sorted(maps.Keys(m)) {
+		w.text(before, member)
+		before = ","
+		switch value := m[member].(type) {
+		case string:
+			w.text(":", value)
+		case bool:
+			w.flag(":", value)
+		case []string:
+			w.texts(":", value)
+		default:
+			w.other(":", value)
+		}
+	}
+	w.raw("}")
+}
+
+func (w *eventWriter) resource(r *EventResource) {
+	w.text(`{"accountId":`, r.AccountID)
+	w.text(`,"type":`, r.Type)
+	w.text(`,"ARN":`, r.ARN)
+	w.raw("}")
+}
+
+func (w *eventWriter) recipient(r *EventRecipient) {
+	w.text(`,"additionalEventData":{"recipient":{"attestationDocumentModuleId":`, r.ModuleID)
+	w.digest(`,"attestationDocumentEnclaveImageDigest":`, r.ImageDigest)
+	w.digest(`,"attestationDocumentEnclavePCR1":`, r.PCR1)
+	w.digest(`,"attestationDocumentEnclavePCR2":`, r.PCR2)
+	w.digest(`,"attestationDocumentEnclavePCR3":`, r.PCR3)
+	w.digest(`,"attestationDocumentEnclavePCR4":`, r.PCR4)
+	w.digest(`,"attestationDocumentEnclavePCR8":`, r.PCR8)
+	w.digest(`,"attestationDocumentNitroTPMPCR4":`, r.NitroTPMPCR4)
+	w.digest(`,"attestationDocumentNitroTPMPCR7":`, r.NitroTPMPCR7)
+	w.digest(`,"attestationDocumentNitroTPMPCR8":`, r.NitroTPMPCR8)
+	w.digest(`,"attestationDocumentNitroTPMPCR9":`, r.NitroTPMPCR9)
+	w.digest(`,"attestationDocumentNitroTPMPCR16":`, r.NitroTPMPCR16)
+	w.digest(`,"attestationDocumentNitroTPMPCR23":`, r.NitroTPMPCR23)
+	w.text(`,"kind":`, r.Kind)
+	w.text(`,"trust":`, r.Trust)
+	w.flag(`,"emulated":`, r.Emulated)
+	w.flag(`,"debug":`, r.Debug)
+	w.time(`,"timestamp":`, r.Timestamp)
+	w.text(`,"payloadHash":`, r.PayloadHash)
+	w.raw(`,"registers":{`)
+	before := `"PCR`
+	for i, digest := range r.Registers.All() {
+		w.number(before, int(i))
+		before = `,"PCR`
+		w.digest(`":`, &digest)
+	}
+	w.raw("}}}")
+}
+
+// digest writes a digest, unless it is nil.
+func (w *eventWriter) digest(name string, d *pcr.Digest) {
+	if d == nil {
+		return
+	}
+	w.raw(name)
+	w.b = append(w.b, '"')
+	w.b = hex.AppendEncode(w.b, d[:])
+	w.b = append(w.b, '"')
+}
+
+func (w *eventWriter) decision(d *policy.Decision) {
+	w.flag(`{"allowed":`, d.Allowed)
+	w.text(`,"cause":`, string(d.Cause))
+	if len(d.By) > 0 {
+		list(w, `,"by":`, d.By, w.statementRef)
+	}
+	w.some(`,"grant":`, d.Grant)
+	t := &d.Trace
+	w.text(`,"trace":{"principal":{"type":`, string(t.Principal.Type))
+	w.text(`,"arn":`, t.Principal.ARN)
+	w.some(`,"account":`, t.Principal.AccountID)
+	w.some(`,"role_arn":`, t.Principal.RoleARN)
+	w.some(`,"user_arn":`, t.Principal.UserARN)
+	w.some(`,"unique_id":`, t.Principal.UniqueID)
+	w.text(`},"action":`, t.Action)
+	w.text(`,"resource":`, t.Resource)
+	w.someFlag(`,"takes_recipient":`, t.TakesRecipient)
+	w.some(`,"document":`, t.Document)
+	list(w, `,"policies":`, t.Policies, func(p *policy.PolicyTrace) {
+		w.text(`{"kind":`, p.Kind)
+		w.some(`,"name":`, p.Name)
+		list(w, `,"statements":`, p.Statements, w.statement)
+		w.raw("}")
+	})
+	if len(t.Grants) > 0 {
+		w.other(`,"grants":`, t.Grants)
+	}
+	w.someFlag(`,"truncated":`, t.Truncated)
+	w.raw("}}")
+}
+
+func (w *eventWriter) statementRef(r *policy.StatementRef) {
+	w.text(`{"kind":`, r.Kind)
+	w.some(`,"policy":`, r.Policy)
+	w.number(`,"index":`, r.Index)
+	w.some(`,"sid":`, r.Sid)
+	w.raw("}")
+}
+
+func (w *eventWriter) statement(s *policy.StatementTrace) {
+	w.number(`{"index":`, s.Index)
+	w.some(`,"sid":`, s.Sid)
+	w.text(`,"effect":`, string(s.Effect))
+	w.flag(`,"applied":`, s.Applied)
+	if len(s.Failed) > 0 {
+		list(w, `,"failed":`, s.Failed, func(e *policy.Element) { w.quote(string(*e)) })
+	}
+	w.someFlag(`,"delegates":`, s.Delegates)
+	w.someFlag(`,"not_principal":`, s.NotPrincipal)
+	w.someFlag(`,"replaced":`, s.Replaced)
+	w.someFlag(`,"inert":`, s.Inert)
+	if len(s.Conditions) > 0 {
+		list(w, `,"conditions":`, s.Conditions, w.condition)
+	}
+	w.raw("}")
+}
+
+func (w *eventWriter) condition(c *policy.ConditionTrace) {
+	w.text(`{"operator":`, c.Operator)
+	w.someFlag(`,"negated":`, c.Negated)
+	w.text(`,"key":`, c.Key)
+	w.texts(`,"wanted":`, c.Wanted)
+	w.flag(`,"present":`, c.Present)
+	if len(c.Got) > 0 {
+		w.texts(`,"got":`, c.Got)
+	}
+	w.flag(`,"matched":`, c.Matched)
+	w.someFlag(`,"ambiguous":`, c.Ambiguous)
+	w.raw("}")
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/reason"
+)
+
+// eventTexts are strings that JSON writes as they are, escaped or not at all.
+var eventTexts = []string{"", "a", "arn:aws:kms:us-east-1:000000000000:key/x", "<b>&\"\\/'", "é…\u2028\u2029", "\x00\x1f\x7f\n\t", "\xff\xfe", "日本"}
+
+// fill puts something into a value and all in it. depth bounds how much.
+func fill(r *rand.Rand, v reflect.Value, depth int) {
+	switch v.Interface().(type) {
+	case time.Time:
+		zone := time.FixedZone("", 60*(r.IntN(2000)-1000))
+		v.Set(reflect.ValueOf(time.Unix(r.Int64N(1<<33), r.Int64N(2)*r.Int64N(1e9)).In(zone)))
+		return
+	case reason.Reason:
+		v.Set(reflect.ValueOf(reason.Mismatch))
+		return
+	case pcr.Set:
+		var s pcr.Set
+		for i := range pcr.Index(pcr.Count) {
+			if r.IntN(3) == 0 {
+				s.Put(i, pcr.Sum([]byte{byte(r.Int())}))
+			}
+		}
+		v.Set(reflect.ValueOf(s))
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(eventTexts[r.IntN(len(eventTexts))])
+	case reflect.Bool:
+		v.SetBool(r.IntN(2) == 0)
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		v.SetInt(r.Int64N(5) - 1)
+	case reflect.Uint8:
+		v.SetUint(r.Uint64N(256))
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(r, v.Index(i), depth)
+		}
+	case reflect.Pointer:
+		if r.IntN(3) > 0 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(r, v.Elem(), depth)
+		}
+	case reflect.Slice:
+		if n := r.IntN(4) - 1; n >= 0 && depth > 0 {
+			v.Set(reflect.MakeSlice(v.Type(), n, n))
+			for i := range n {
+				fill(r, v.Index(i), depth-1)
+			}
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range r.IntN(4) {
+			name, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			fill(r, name, 0)
+			fill(r, value, depth-1)
+			v.SetMapIndex(name, value)
+		}
+	case reflect.Interface:
+		if depth <= 0 {
+			return
+		}
+		kinds := []any{"", true, int32(0), []string{}, map[string]string{}, []map[string]any{}, time.Time{}}
+		if i := r.IntN(len(kinds) + 1); i < len(kinds) {
+			value := reflect.New(reflect.TypeOf(kinds[i])).Elem()
+			fill(r, value, depth-1)
+			v.Set(value)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(r, v.Field(i), depth)
+		}
+	default:
+		panic(v.Kind())
+	}
+}
+
+// An event reads the same whoever writes it: a member that AppendJSON does not know
+// shows here.
+func TestEventAppendJSON(t *testing.T) {
+	seen := 0
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var e Event
+		if seed > 0 {
+			fill(r, reflect.ValueOf(&e).Elem(), 6)
+		}
+		want, err := json.Marshal(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.AppendJSON([]byte("x"))
+		if err != nil || string(got) != "x"+string(want) {
+			t.Fatalf("seed %d: %v\n%s\nwant\n%s", seed, err, got[1:], want)
+		}
+		if e.Decision != nil && len(e.Decision.Trace.Policies) > 0 && e.Additional != nil {
+			seen++
+		}
+	}
+	if seen < 100 {
+		t.Errorf("only %d events have a decision and a recipient", seen)
+	}
+}
+
+func TestEventAppendJSONFails(t *testing.T) {
+	for name, e := range map[string]*Event{
+		"a value that is none in JSON": {RequestParameters: map[string]any{"x": func() {}}},
+		"a time of no year":            {EventTime: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+	} {
+		if b, err := e.AppendJSON(nil); err == nil {
+			t.Errorf("%s: %s", name, b)
+		}
+	}
+}
