@@ -78,6 +78,9 @@ type server struct {
 	// the tests end in some other way than planned.
 	stdin io.Closer
 	cmd   *exec.Cmd
+	// sweep are the folders that the shell removes in the end. A worker of a fuzz
+	// target is killed and cannot.
+	sweep []string
 }
 
 // serverUser is who the server runs as: it refuses to be root.
@@ -168,6 +171,7 @@ func sharedServer(t testing.TB) *server {
 	defer cluster.Unlock()
 	if cluster.shared == nil {
 		s := copyServer(t)
+		s.sweep = []string{s.dir, cluster.template}
 		s.start(t)
 		cluster.shared = s
 	}
@@ -226,8 +230,8 @@ func (s *server) start(t testing.TB) {
 
 func (s *server) launch(t testing.TB) {
 	t.Helper()
-	const script = `"$@" & read line; kill -INT $!; wait $!`
-	s.cmd = command(t, "/bin/sh", "-c", script, "sh", program(t, "postgres"), "-D", s.data, "-k", s.dir,
+	const script = `sweep=$1; shift; "$@" & read line; kill -INT $!; wait $!; rm -rf $sweep`
+	s.cmd = command(t, "/bin/sh", "-c", script, "sh", strings.Join(s.sweep, " "), program(t, "postgres"), "-D", s.data, "-k", s.dir,
 		"-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "ssl=on",
 		"-c", "shared_buffers=32MB", "-c", "max_connections=60")
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)

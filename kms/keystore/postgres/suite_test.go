@@ -150,6 +150,8 @@ func TestUpdateSeesTheOneBefore(t *testing.T) {
 	a, b, _ := two(t)
 	put(t, a, keystore.Row{Table: "t", ID: "n", Version: 1})
 	inside, leave := make(chan bool), make(chan bool)
+	goOn := sync.OnceFunc(func() { close(leave) })
+	defer goOn()
 	done := make(chan error, 2)
 	go func() {
 		done <- a.Update(ctx, func(tx keystore.Tx) error {
@@ -172,7 +174,7 @@ func TestUpdateSeesTheOneBefore(t *testing.T) {
 		err := b.pool.QueryRow(ctx, `select exists (select from pg_locks where not granted and relation = 'cretula.store'::regclass)`).Scan(&waiting)
 		return err == nil && waiting
 	})
-	close(leave)
+	goOn()
 	for range 2 {
 		if err := <-done; err != nil {
 			t.Error(err)
