@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -612,4 +613,47 @@ func TestStandbyIsMissing(t *testing.T) {
 	if err := write(s, 2); err != nil || !isThere(t, s, 2) {
 		t.Errorf("Update without standbys: %v", err)
 	}
+}
+
+// A standby is behind; it is never read from, and of two hosts the primary is found.
+func TestStandbyIsNotUsed(t *testing.T) {
+	primary := newServer(t)
+	name := primary.database(t)
+	s := create(t, primary.url(name))
+	standby := &server{dir: newFolder(t)}
+	standby.data = filepath.Join(standby.dir, "data")
+	standby.choosePort(t)
+	t.Cleanup(func() {
+		standby.stop()
+		os.RemoveAll(standby.dir)
+	})
+	run(t, program(t, "pg_basebackup"), "-D", standby.data, "-R", "-X", "stream", "-c", "fast", "-d", primary.url("postgres"))
+	standby.start(t)
+	if _, err := Open(ctx, standby.url(name), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("Open of a standby: %v, want ErrUnavailable", err)
+	}
+	hosts := fmt.Sprintf("@127.0.0.1:%d,127.0.0.1:%d/", standby.port, primary.port)
+	both := reopen(t, strings.Replace(primary.url(name), fmt.Sprintf("@127.0.0.1:%d/", primary.port), hosts, 1))
+	put(t, s, keystore.Row{Table: "t", ID: "a", Version: 1})
+	if row, err := get(t, both, "t", "a"); err != nil || row.Version != 1 {
+		t.Errorf("version %d, %v", row.Version, err)
+	}
+	// The standby takes over.
+	waitFor(t, "the standby has all", func() bool {
+		conn, err := pgx.Connect(ctx, standby.url(name))
+		if err != nil {
+			return false
+		}
+		defer conn.Close(ctx)
+		var found bool
+		err = conn.QueryRow(ctx, "select exists (select from cretula.rows where id = 'a')").Scan(&found)
+		return err == nil && found
+	})
+	primary.kill(t)
+	standby.exec(t, "postgres", "select pg_promote()")
+	waitFor(t, "the new primary is found", func() bool {
+		row, err := get(t, both, "t", "a")
+		return err == nil && row.Version == 1
+	})
+	put(t, both, keystore.Row{Table: "t", ID: "a", Version: 2})
 }

@@ -224,6 +224,18 @@ func TestDamagedSchema(t *testing.T) {
 			t.Errorf("Scan: %v", err)
 		}
 	}
+	// A function that passes over such an error commits nothing.
+	err := s.Update(ctx, func(tx keystore.Tx) error {
+		err := tx.Put(keystore.Row{Table: "v", ID: "a"})
+		tx.Get("t", "a")
+		return err
+	})
+	if !errors.Is(err, keystore.ErrDamaged) {
+		t.Errorf("Update: %v, want ErrDamaged", err)
+	}
+	if _, err := get(t, s, "v", "a"); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("Get: %v, want ErrNotFound", err)
+	}
 }
 
 func TestStepsAreAllOrNothing(t *testing.T) {
