@@ -42,6 +42,7 @@ func init() { // the operations themselves refer to the table
 		"CreateCustomKeyStore":                customKeyStore,
 		"CreateGrant":                         onKey((*call).createGrant),
 		"CreateKey":                           own((*call).createKey),
+		"Decapsulate":                         notBuilt,
 		"Decrypt":                             own((*call).decrypt),
 		"DeleteAlias":                         own((*call).deleteAlias),
 		"DeleteCustomKeyStore":                customKeyStore,
@@ -54,6 +55,7 @@ func init() { // the operations themselves refer to the table
 		"DisconnectCustomKeyStore":            customKeyStore,
 		"EnableKey":                           onKey((*call).enableKey),
 		"EnableKeyRotation":                   onKey((*call).enableKeyRotation),
+		"Encapsulate":                         notBuilt,
 		"Encrypt":                             onKey((*call).encrypt),
 		"GenerateDataKey":                     onKey((*call).generateDataKey),
 		"GenerateDataKeyPair":                 onKey((*call).generateDataKeyPair),
@@ -90,11 +92,6 @@ func init() { // the operations themselves refer to the table
 		"UpdatePrimaryRegion":                 onKey((*call).updatePrimaryRegion),
 		"Verify":                              onKey((*call).verify),
 		"VerifyMac":                           onKey((*call).verifyMac),
-	}
-	for _, op := range kmsapi.Operations() {
-		if handlers[op.Name] == nil {
-			handlers[op.Name] = notBuilt
-		}
 	}
 	handlers[explainOperation.Name] = own((*call).explain)
 }

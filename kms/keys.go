@@ -55,7 +55,7 @@ type keyRecord struct {
 	State       string    `json:"state"`
 	// Material is the id of the current material, empty if there is none.
 	Material string `json:"material,omitempty"`
-	// Tags are in the order in which they were put.
+	// Tags are ordered by their keys.
 	Tags []keyTag `json:"tags,omitempty"`
 	// Aliases are the names of the aliases of the key, "alias/…", in order.
 	Aliases []string `json:"aliases,omitempty"`
@@ -171,8 +171,8 @@ var errNoKey = errors.New("kms: no such key")
 
 // loadKey reads a key: record, policy, current material and the grants that can
 // name the asker, of which each must be what this service wrote, or the key is
-// refused. The error matches errNoKey or
-// is internal; a [ledger.TamperedError] in it names the row.
+// refused. The error matches errNoKey or is internal; a [ledger.TamperedError] in
+// it names the row.
 func (s *Server) loadKey(ctx context.Context, name keyName, asker *Principal) (*key, error) {
 	k := new(key)
 	err := s.ledger.View(ctx, func(tx *ledger.Tx) error { return s.readKey(tx, name, s.now(), asker, k) })
