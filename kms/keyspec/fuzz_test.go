@@ -202,7 +202,7 @@ func FuzzUnwrap(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	spki, err := w.PublicKey()
+	spki, err := Lookup("RSA_2048").PublicKey(fixed(f, "RSA_2048"))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -5,8 +5,6 @@ package keyspec
 import (
 	"crypto"
 	"crypto/rsa"
-	"crypto/x509"
-	"io"
 
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -15,20 +13,6 @@ import (
 // material comes in.
 type WrappingKey struct {
 	key *rsa.PrivateKey
-}
-
-// NewWrappingKey makes a key of the WrappingKeySpec RSA_2048, RSA_3072 or
-// RSA_4096. SM2, which is for China, is UnsupportedOperationException.
-func NewWrappingKey(random io.Reader, spec string) (*WrappingKey, error) {
-	bits, err := wrappingBits(spec)
-	if err != nil {
-		return nil, err
-	}
-	key, err := rsa.GenerateKey(random, int(bits))
-	if err != nil {
-		return nil, kmsapi.Internal(err)
-	}
-	return &WrappingKey{key}, nil
 }
 
 func wrappingBits(spec string) (rsaKeys, error) {
@@ -40,7 +24,7 @@ func wrappingBits(spec string) (rsaKeys, error) {
 	return 0, kmsapi.Errorf(kmsapi.UnsupportedOperation, "Wrapping key spec %s is not supported.", spec)
 }
 
-// ParseWrappingKey reads what MarshalPrivate wrote.
+// ParseWrappingKey reads an RSA key of 2048, 3072 or 4096 bits, as PKCS #8 in DER.
 func ParseWrappingKey(pkcs8 []byte) (*WrappingKey, error) {
 	for _, bits := range []rsaKeys{2048, 3072, 4096} {
 		if key, err := bits.private(pkcs8); err == nil {
@@ -48,25 +32,6 @@ func ParseWrappingKey(pkcs8 []byte) (*WrappingKey, error) {
 		}
 	}
 	return nil, kmsapi.Internal(errNotPKCS8)
-}
-
-// MarshalPrivate returns the key as PKCS #8 in DER.
-func (w *WrappingKey) MarshalPrivate() ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(w.key)
-	if err != nil {
-		return nil, kmsapi.Internal(err)
-	}
-	return der, nil
-}
-
-// PublicKey returns the SubjectPublicKeyInfo in DER: the member PublicKey of the
-// answer of GetParametersForImport.
-func (w *WrappingKey) PublicKey() ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(&w.key.PublicKey)
-	if err != nil {
-		return nil, kmsapi.Internal(err)
-	}
-	return der, nil
 }
 
 // CheckWrapping tells whether key material of the spec may come in with this
