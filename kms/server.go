@@ -152,7 +152,7 @@ func (s *Server) Call(ctx context.Context, caller *Caller, operation string, bod
 
 func (s *Server) callOperation(ctx context.Context, caller *Caller, op *kmsapi.Operation, body []byte) ([]byte, error) {
 	in := reflect.New(op.Input).Interface()
-	if err := kmsapi.DecodeInto(body, in); err != nil {
+	if err := kmsapi.Decode(body, in); err != nil {
 		c, beginErr := s.begin(ctx, caller, op)
 		if beginErr != nil {
 			return nil, beginErr

@@ -12,23 +12,14 @@ import (
 	"sync"
 )
 
-// Decode reads the JSON body of a request into *I, one of the input shapes. As
-// AWS does, it ignores unknown members and takes null for absent. Everything
+// Decode reads the JSON body of a request into in, a pointer to an input shape that
+// is zero. As AWS does, it ignores unknown members and takes null for absent. Everything
 // else it is strict about: member names are matched exactly, a repeated name,
 // nesting beyond 32 levels, a value of another type, base64 that is not
 // canonical and bytes after the object are errors. The error is an [*Error]
 // with the code SerializationException and quotes nothing of the request.
 // Constraints are not checked: see [Validate].
-func Decode[I any](body []byte) (*I, error) {
-	in := new(I)
-	if err := DecodeInto(body, in); err != nil {
-		return nil, err
-	}
-	return in, nil
-}
-
-// DecodeInto is [Decode] into in, a pointer to an input shape that is zero.
-func DecodeInto(body []byte, in any) error {
+func Decode(body []byte, in any) error {
 	if err := decode(body, reflect.ValueOf(in).Elem()); err != nil {
 		return &Error{Code: Serialization, Message: err.Error()}
 	}
