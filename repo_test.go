@@ -75,6 +75,7 @@ internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason
 internal/datadir: kms kms/audit kms/keystore kms/keystore/bolt kms/ledger kms/rootkey internal/durable
 internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/passphrase kms/rootkey/pkcs11 kms/rootkey/systemd kms/rootkey/tpm reason
+internal/kmsconfig: internal/rootkeys kms/kmsapi
 internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
 

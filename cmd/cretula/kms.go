@@ -42,17 +42,11 @@ type kmsAdmin interface {
 	RemovePrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error)
 }
 
-const dataDirVariable = "CRETULA_DATA_DIR"
-
-func dataDirFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "data-dir", "", "data `DIR` of the key service (default $"+dataDirVariable+")")
-}
-
 // openAdmin connects to the service of the folder or opens the folder itself.
-func openAdmin(ctx context.Context, env *cli.Env, flag string) (admin kmsAdmin, closeAdmin func() error, err error) {
-	dir := cmp.Or(flag, env.Getenv(dataDirVariable))
-	if dir == "" {
-		return nil, nil, cli.WithHint(cli.Usagef("no data folder is named"), "give --data-dir, or set %s", dataDirVariable)
+func openAdmin(ctx context.Context, env *cli.Env, w where) (admin kmsAdmin, closeAdmin func() error, err error) {
+	dir, err := w.folder(env)
+	if err != nil {
+		return nil, nil, err
 	}
 	client, err := adminsock.Dial(ctx, dir)
 	if err == nil {
@@ -78,8 +72,8 @@ func openAdmin(ctx context.Context, env *cli.Env, flag string) (admin kmsAdmin, 
 }
 
 // withAdmin runs fn and closes what was opened.
-func withAdmin(ctx context.Context, env *cli.Env, dir string, fn func(kmsAdmin) error) error {
-	admin, closeAdmin, err := openAdmin(ctx, env, dir)
+func withAdmin(ctx context.Context, env *cli.Env, w where, fn func(kmsAdmin) error) error {
+	admin, closeAdmin, err := openAdmin(ctx, env, w)
 	if err != nil {
 		return err
 	}
@@ -91,9 +85,10 @@ func withAdmin(ctx context.Context, env *cli.Env, dir string, fn func(kmsAdmin) 
 }
 
 type principalFlags struct {
-	dir, account, output, boundary string
-	policies, tags                 []string
-	role, json                     bool
+	where                     where
+	account, output, boundary string
+	policies, tags            []string
+	role, json                bool
 }
 
 func newPrincipalAdd(env *cli.Env) *cobra.Command {
@@ -117,7 +112,7 @@ Policies see tags as aws:PrincipalTag/KEY.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPrincipalAdd(cmd.Context(), env, &f, args[0]) },
 	}
 	flags := cmd.Flags()
-	dataDirFlag(cmd, &f.dir)
+	whereFlags(cmd, &f.where)
 	flags.BoolVar(&f.role, "role", false, "add a role rather than a user")
 	flags.StringArrayVar(&f.policies, "policy", nil, "identity policy, a JSON `FILE`; repeatable")
 	flags.StringVar(&f.boundary, "boundary", "", "permissions boundary, a JSON `FILE`")
@@ -194,7 +189,7 @@ func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name 
 		defer file.Close()
 	}
 	created := false
-	err = withAdmin(ctx, env, f.dir, func(admin kmsAdmin) error {
+	err = withAdmin(ctx, env, f.where, func(admin kmsAdmin) error {
 		credentials, err := admin.AddPrincipal(ctx, *p)
 		if err != nil {
 			return principalError(err)
@@ -269,7 +264,7 @@ func principalError(err error) error {
 }
 
 func newPrincipalList(env *cli.Env) *cobra.Command {
-	var dir string
+	var at where
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
@@ -277,7 +272,7 @@ func newPrincipalList(env *cli.Env) *cobra.Command {
 		Example: "  $ cretula kms principal list --data-dir run",
 		Args:    exactArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withAdmin(cmd.Context(), env, dir, func(admin kmsAdmin) error {
+			return withAdmin(cmd.Context(), env, at, func(admin kmsAdmin) error {
 				all, err := admin.ListPrincipals(cmd.Context())
 				if err != nil {
 					return err
@@ -286,7 +281,7 @@ func newPrincipalList(env *cli.Env) *cobra.Command {
 			})
 		},
 	}
-	dataDirFlag(cmd, &dir)
+	whereFlags(cmd, &at)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
 }
@@ -316,7 +311,8 @@ func printPrincipals(env *cli.Env, all []kms.PrincipalInfo, asJSON bool) error {
 }
 
 func newPrincipalRemove(env *cli.Env) *cobra.Command {
-	var dir, account string
+	var at where
+	var account string
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a user or role; its access key is refused at once",
@@ -325,7 +321,7 @@ role have the same name or where the stored row was tampered with.`,
 		Example: "  $ cretula kms principal remove data-processing",
 		Args:    exactArguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdmin(cmd.Context(), env, dir, func(admin kmsAdmin) error {
+			return withAdmin(cmd.Context(), env, at, func(admin kmsAdmin) error {
 				removed, err := admin.RemovePrincipal(cmd.Context(), args[0], account)
 				if err != nil {
 					return principalError(err)
@@ -335,7 +331,7 @@ role have the same name or where the stored row was tampered with.`,
 			})
 		},
 	}
-	dataDirFlag(cmd, &dir)
+	whereFlags(cmd, &at)
 	cmd.Flags().StringVar(&account, "account", "", "`ACCOUNT` of the principal (default that of the service)")
 	return cmd
 }

@@ -29,7 +29,7 @@ import (
 )
 
 func newKMSExplain(env *cli.Env) *cobra.Command {
-	var dir string
+	var at where
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain ID",
@@ -44,7 +44,7 @@ GetKeyPolicy on the key.`,
 		Example: "  $ cretula kms explain d-7f3a910c52be4f0896d1a2b3c4d5e6f7 --data-dir run",
 		Args:    exactArguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			event, err := findEvent(cmd.Context(), env, dir, args[0])
+			event, err := findEvent(cmd.Context(), env, at, args[0])
 			if errors.Is(err, kms.ErrNoDecision) {
 				return cli.WithHint(fmt.Errorf("there is no decision %q", args[0]), "the id is in the header x-cretula-decision of the answer, d- and 32 digits")
 			}
@@ -54,7 +54,7 @@ GetKeyPolicy on the key.`,
 			return printEvent(env, event, asJSON)
 		},
 	}
-	dataDirFlag(cmd, &dir)
+	whereFlags(cmd, &at)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
 }
@@ -81,17 +81,21 @@ func printEvent(env *cli.Env, event *kms.Event, asJSON bool) error {
 	return env.PrintJSON(out)
 }
 
-func findEvent(ctx context.Context, env *cli.Env, flag, id string) (*kms.Event, error) {
-	dir, endpoint := cmp.Or(flag, env.Getenv(dataDirVariable)), env.Getenv("AWS_ENDPOINT_URL_KMS")
-	if dir != "" {
+func findEvent(ctx context.Context, env *cli.Env, w where, id string) (*kms.Event, error) {
+	endpoint, named := env.Getenv("AWS_ENDPOINT_URL_KMS"), w != where{}
+	if named || env.Getenv(dataDirVariable) != "" {
+		dir, err := w.folder(env)
+		if err != nil {
+			return nil, err
+		}
 		event, err := findEventInFolder(ctx, dir, id)
-		if err == nil || errors.Is(err, kms.ErrNoDecision) || flag != "" || endpoint == "" {
+		if err == nil || errors.Is(err, kms.ErrNoDecision) || named || endpoint == "" {
 			return event, err
 		}
 	}
 	if endpoint == "" {
-		return nil, cli.WithHint(cli.Usagef("no data folder and no key service is named"),
-			"give --data-dir, or set %s or AWS_ENDPOINT_URL_KMS", dataDirVariable)
+		return nil, cli.WithHint(cli.Usagef("no key service is named"),
+			"give --config or --data-dir, or set %s or AWS_ENDPOINT_URL_KMS", dataDirVariable)
 	}
 	return askForEvent(ctx, env, endpoint, id)
 }

@@ -64,8 +64,9 @@ type Spec struct {
 
 	// Module is the library of the HSM of kind pkcs11.
 	Module string `toml:"module" json:"module,omitempty"`
-	// Token and TokenSerial find the token; one is enough.
-	Token       string `toml:"token" json:"token,omitempty"`
+	// Token is the label of the token, or TokenSerial finds it; one is enough.
+	Token string `toml:"token" json:"token,omitempty"`
+	// TokenSerial is the serial number of the token.
 	TokenSerial string `toml:"token_serial" json:"token_serial,omitempty"`
 	// Label is that of the key in the token.
 	Label string `toml:"label" json:"label,omitempty"`
