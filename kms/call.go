@@ -215,6 +215,16 @@ func (c *call) classify(err error) *kmsapi.Error {
 		copied := *e
 		return &copied
 	}
+	return Fault(err)
+}
+
+// Fault returns the exception for an error that is no fault of the client's:
+// DependencyTimeoutException where the store cannot be reached or took too long, which
+// is worth another try; else KMSInternalException.
+func Fault(err error) *kmsapi.Error {
+	if errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		return &kmsapi.Error{Code: kmsapi.DependencyTimeout, Message: "The system timed out while trying to fulfill the request.", Err: err}
+	}
 	return kmsapi.Internal(err)
 }
 

@@ -259,11 +259,13 @@ func (p *Principal) grantees() []string {
 	return slices.Compact([]string{p.ARN(), p.IdentityARN(), rootARN(p.Account)})
 }
 
-// readGrants adds the grants that can name the principal. It reads nothing where
-// the key has no grants, and the rows of grants to others never.
+// readGrants adds the grants that can name the principal. Of a key without grants it
+// looks whether somebody has added one by hand; the rows of grants to others it never
+// reads.
 func (k *key) readGrants(tx *ledger.Tx, p *Principal) error {
 	if k.Grants == 0 {
-		return nil
+		_, err := grantIDs(tx, k.rowID()+"/")
+		return err
 	}
 	for _, grantee := range p.grantees() {
 		ids, err := grantIDs(tx, granteeRowID(k.rowID(), grantee, ""))

@@ -66,7 +66,7 @@ func (c *call) checkGrantTokens() error {
 		if name.region != c.caller.Region {
 			return errGrantToken()
 		}
-		err = c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+		err = c.server.ledger.ViewRecent(c.ctx, func(tx *ledger.Tx) error {
 			_, _, err := tx.Get(tableGrant, grantRowID(keyRowID(name), id))
 			return err
 		})

@@ -263,8 +263,8 @@ func (s *Server) material(ctx context.Context, k *key, id string) (materialVersi
 		id = k.Material
 	}
 	if id != k.Material {
-		err := s.ledger.View(ctx, func(tx *ledger.Tx) (err error) {
-			wrapped, _, err = tx.Get(tableMaterial, k.rowID()+"/"+id)
+		err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
+			wrapped, _, err = ledger.GetCached(tx, tableMaterial, k.rowID()+"/"+id, unparsed)
 			return err
 		})
 		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
@@ -406,10 +406,14 @@ func (c *call) resolve(keyID string) (*key, error) {
 	return c.resolveName(name)
 }
 
-// resolveName finds the key of a name in the region of the request.
-func (c *call) resolveName(name keyName) (*key, error) {
+// resolveName finds the key of a name in the region of the request. What it finds is
+// as the store had it a second ago at most: who changes something by it must see to
+// it that it is unchanged.
+func (c *call) resolveName(asked keyName) (*key, error) {
 	k := new(key)
-	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+	var name keyName
+	err := c.server.ledger.ViewRecent(c.ctx, func(tx *ledger.Tx) error {
+		*k, name = key{}, asked
 		if name.alias != "" {
 			if _, err := k.follow(tx, &name); err != nil {
 				return err

@@ -248,7 +248,7 @@ func (s *Server) FindAccessKey(ctx context.Context, id string) (AccessKey, error
 		return AccessKey{}, ErrAccessKey
 	}
 	var record *principalRecord
-	err := s.ledger.View(ctx, func(tx *ledger.Tx) (err error) {
+	err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
 		record, _, err = ledger.GetCached(tx, tablePrincipal, id, func(content []byte) (*principalRecord, error) {
 			return parsePrincipal(id, content)
 		})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/keystore"
@@ -17,9 +18,9 @@ import (
 	"github.com/cretula/cretula/kms/rootkey"
 )
 
-// What the service keeps of rows that it has read says nothing about the present:
-// each row that a Decrypt rests on is noticed at the next request once it is
-// changed or gone, and believed again once it is as it was.
+// What the service keeps of rows that it has read is good for a second: each row
+// that a Decrypt rests on is noticed by then once it is changed or gone, and believed
+// again once it is as it was.
 func TestKeptRowsAreComparedWithTheStore(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	root, err := rootkey.CreateFile(filepath.Join(dir, "root", "key"))
@@ -35,6 +36,8 @@ func TestKeptRowsAreComparedWithTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	clock := time.Now()
+	l.SetClock(func() time.Time { return clock })
 	log, err := audit.Open(filepath.Join(dir, "audit", "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +116,10 @@ func TestKeptRowsAreComparedWithTheStore(t *testing.T) {
 			"row":     func(tx keystore.Tx) error { return tx.Delete(row.Table, row.ID) },
 		} {
 			write(change)
+			if err := use(); err != nil {
+				t.Errorf("%s of table %s, at once: %v", name, table, err)
+			}
+			clock = clock.Add(ledger.Recent + 1)
 			for range 2 {
 				if err := use(); !IsTampered(err) {
 					t.Errorf("%s of table %s: %v, want a tampered row", name, table, err)

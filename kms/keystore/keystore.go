@@ -153,3 +153,13 @@ type Store interface {
 	// View and Update return [ErrClosed]; a second Close returns nil.
 	Close() error
 }
+
+// A Watcher is a Store that other processes write too, and that can tell of it.
+type Watcher interface {
+	Store
+	// Watch calls changed, from one goroutine, once it listens and then soon after
+	// each Update of any process that wrote, until ctx ends or its connection is
+	// lost, and returns why. Calls may be lost or made for nothing: who must be
+	// sure looks for himself.
+	Watch(ctx context.Context, changed func()) error
+}

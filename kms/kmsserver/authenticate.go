@@ -25,7 +25,7 @@ func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error
 		return nil, kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
 	}
 	if err != nil {
-		return nil, kmsapi.Internal(err)
+		return nil, kms.Fault(err)
 	}
 	return &kms.Caller{Principal: result.Owner, AccessKeyID: result.AccessKeyID, Region: result.Region}, nil
 }

@@ -26,6 +26,8 @@ type rowName struct{ table, id string }
 type cachedRow struct {
 	row   keystore.Row
 	shard int
+	// confirmed is when the store was last seen to hold the row.
+	confirmed confirmation
 	// value is what GetCached has made of the content.
 	value atomic.Pointer[any]
 }
@@ -94,6 +96,9 @@ func (t *Tx) verified(table, id string) (*cachedRow, error) {
 	if err := checkName(table, id); err != nil {
 		return nil, err
 	}
+	if t.memory {
+		return t.remembered(table, id)
+	}
 	c := t.ledger.cache.get(rowName{table, id})
 	if c != nil {
 		s, err := t.shard(c.shard)
@@ -103,6 +108,7 @@ func (t *Tx) verified(table, id string) (*cachedRow, error) {
 		want, listed := s.get(table, id)
 		if listed && c.is(want) {
 			if same, err := t.raw.Holds(c.row); same || err != nil {
+				t.confirm(c, same)
 				return c, err
 			}
 		}
@@ -112,8 +118,17 @@ func (t *Tx) verified(table, id string) (*cachedRow, error) {
 		return nil, err
 	}
 	c = &cachedRow{row: row, shard: shard}
+	t.confirm(c, true)
 	t.ledger.cache.put(c)
 	return c, nil
+}
+
+// confirm notes that the store has the row, unless that may be so in this
+// transaction only.
+func (t *Tx) confirm(c *cachedRow, held bool) {
+	if held && !t.writable {
+		c.confirmed.confirm(t.at)
+	}
 }
 
 // GetCached is [Tx.Get] for rows that are read often. It returns what decode has
@@ -121,7 +136,8 @@ func (t *Tx) verified(table, id string) (*cachedRow, error) {
 // is returned only if the row is still, byte for byte, the one it was made of:
 // each call reads the row from the store and its entry from the roster and
 // compares both with what was verified, so that a row that was changed, rolled
-// back or removed by hand is noticed as Get would notice it.
+// back or removed by hand is noticed as Get would notice it; within
+// [Ledger.ViewRecent] that is so once a second.
 //
 // The value is shared by all who call: nobody may change it, or content. decode
 // must depend on content alone, and be the same for all calls with the same table

@@ -17,11 +17,13 @@
 // store that was put back as a whole, every row of it, while no process had it
 // open; while one has, the generation shows that too.
 //
-// The store is a file of one process today; nothing relies on it. Each
-// transaction reads the root row and compares it with the one it has in memory,
-// so verified shards stay in memory only as long as they are current. Rows that
-// are read often are kept too, see [GetCached]; each time, the store's bytes are
-// compared with those that were verified.
+// The store may be one that other processes write too. Each transaction reads the
+// root row and compares it with the one it has in memory, so verified shards stay
+// in memory only as long as they are current. Rows that are read often are kept
+// too, see [GetCached]; each time, the store's bytes are compared with those that
+// were verified. [Ledger.ViewRecent] alone does so not each time but once a second:
+// what was done to the store by hand, or by another process, it may see a second
+// late.
 package ledger
 
 import (
@@ -32,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/rootkey"
@@ -94,6 +97,10 @@ type Ledger struct {
 	// state is the newest roster that is known to be in the store.
 	state atomic.Pointer[state]
 	cache rowCache
+	scans recentScans
+	// now is the clock, opened what it showed first.
+	now    func() time.Time
+	opened time.Time
 }
 
 // Create binds the empty store to root. The error matches [ErrExists] if the
@@ -148,7 +155,7 @@ func Create(ctx context.Context, store keystore.Store, root rootkey.Key, meta Me
 // still to be called, [ErrWrongRootKey], or is a [TamperedError] if the meta
 // row or the root row of the roster does not fit.
 func Open(ctx context.Context, store keystore.Store, root rootkey.Key) (*Ledger, error) {
-	l := &Ledger{store: store}
+	l := &Ledger{store: store, now: time.Now, opened: time.Now()}
 	err := store.View(ctx, func(tx keystore.Tx) error {
 		row, content, err := readMeta(tx, root)
 		if err != nil {
@@ -229,16 +236,20 @@ func (l *Ledger) Meta() Meta { return l.meta }
 func (l *Ledger) StoreID() string { return l.id }
 
 // View calls fn with a consistent snapshot; see [keystore.Store].
-func (l *Ledger) View(ctx context.Context, fn func(*Tx) error) error {
-	// Loaded before the snapshot is taken, so the snapshot cannot be older.
-	known := l.state.Load()
+func (l *Ledger) View(ctx context.Context, fn func(*Tx) error) error { return l.view(ctx, false, fn) }
+
+// view is View, which keeps what scans find if that is asked for.
+func (l *Ledger) view(ctx context.Context, keepScans bool, fn func(*Tx) error) error {
+	// Both before the snapshot is taken, so the snapshot cannot be older.
+	at, known := l.instant(), l.state.Load()
 	return l.store.View(ctx, func(raw keystore.Tx) error {
 		st, err := l.current(raw, known)
 		if err != nil {
 			return err
 		}
+		st.confirmed.confirm(at)
 		l.install(st)
-		return fn(&Tx{ledger: l, raw: raw, state: st})
+		return fn(&Tx{ledger: l, raw: raw, state: st, at: at, keepScans: keepScans})
 	})
 }
 
@@ -246,18 +257,24 @@ func (l *Ledger) View(ctx context.Context, fn func(*Tx) error) error {
 // its writes, all or none of them, are durable when Update returns nil. fn must
 // not call View or Update.
 func (l *Ledger) Update(ctx context.Context, fn func(*Tx) error) error {
-	known := l.state.Load()
+	at, known := l.instant(), l.state.Load()
 	var next *state
 	err := l.store.Update(ctx, func(raw keystore.Tx) error {
 		st, err := l.current(raw, known)
 		if err != nil {
 			return err
 		}
+		// Also if fn fails: who decides anew then must not do so by an older state.
+		st.confirmed.confirm(at)
+		l.install(st)
 		tx := &Tx{ledger: l, raw: raw, state: st, writable: true}
 		if err := fn(tx); err != nil {
 			return err
 		}
-		next, err = tx.writeRoster()
+		if next, err = tx.writeRoster(); next != nil {
+			// From here to the commit nobody else writes.
+			next.confirmed.confirm(l.instant())
+		}
 		return err
 	})
 	if err == nil && next != nil {

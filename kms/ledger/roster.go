@@ -86,6 +86,8 @@ type state struct {
 	// macs are those of the shard rows; zero where there is no such row.
 	macs   [shards]mac
 	loaded [shards]atomic.Pointer[shard]
+	// confirmed is when the store was last seen to have this generation.
+	confirmed confirmation
 
 	mu sync.Mutex
 	// indexes are those that were asked for, by table. Where there is one all

@@ -36,6 +36,9 @@ func (t *Tx) Scan(table, prefix string, yield func(Row) bool) error {
 		if err != nil {
 			return yield(Row{ID: row.ID, Err: err})
 		}
+		if t.memory || t.keepScans {
+			row.Content = bytes.Clone(row.Content) // that one is shared
+		}
 		return yield(Row{ID: row.ID, Content: row.Content, Version: row.Version})
 	})
 }
@@ -63,6 +66,9 @@ func (t *Tx) scan(table, prefix string, keep bool, give func(keystore.Row, *cach
 	if err := checkName(table, "x"); err != nil {
 		return err
 	}
+	if t.memory {
+		return t.rememberedScan(table, prefix, give)
+	}
 	// The shards come first: within the store's Scan nothing else is read.
 	x, bad, err := t.index(table)
 	if err != nil {
@@ -78,6 +84,9 @@ func (t *Tx) scan(table, prefix string, keep bool, give func(keystore.Row, *cach
 	if s.err != nil || s.stopped {
 		return s.err
 	}
+	if t.keepScans && !s.faulty && len(bad) == 0 && len(s.found) <= maxScanRows {
+		t.ledger.scans.put(rowName{table, prefix}, recentScan{rows: s.found, index: x, at: t.at})
+	}
 	return firstError(bad)
 }
 
@@ -91,9 +100,17 @@ type scan struct {
 	yield    func(keystore.Row, *cachedRow, error) bool
 	stopped  bool
 	err      error
+	// found are the first rows that are kept for others; faulty says that
+	// something is wrong with one.
+	found  []*cachedRow
+	faulty bool
 }
 
 func (s *scan) give(row keystore.Row, c *cachedRow, err error) bool {
+	s.faulty = s.faulty || err != nil
+	if s.tx.keepScans && err == nil && len(s.found) <= maxScanRows {
+		s.found = append(s.found, c)
+	}
 	s.stopped = !s.yield(row, c, err)
 	return !s.stopped
 }

@@ -23,6 +23,14 @@ type Tx struct {
 	changed map[int]*shard
 	// touched are the rows that this transaction has written or deleted.
 	touched []touch
+
+	// at is an instant before the transaction began. If memory is set there is no
+	// transaction of the store: all must come from memory, and be confirmed by
+	// what began at that instant or later; missed says that something was not.
+	at             instant
+	memory, missed bool
+	// keepScans says that what scans find is kept for such a Tx.
+	keepScans bool
 }
 
 func checkName(table, id string) error {

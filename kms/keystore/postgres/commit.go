@@ -35,6 +35,7 @@ func (s *Store) commit(ctx context.Context, conn *pgxpool.Conn, t *tx) error {
 		batch.Queue(forgetSQL)
 	}
 	batch.Queue(recordSQL, s.server, s.number)
+	batch.Queue(notifySQL)
 	var result string
 	batch.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
 		result = tag.String()

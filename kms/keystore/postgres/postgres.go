@@ -12,7 +12,8 @@
 // on the table "store", which no other Update of any server has then; LOCK
 // TABLE takes no snapshot, so what the transaction sees is what the one before
 // it left ([LOCK]). A View takes its snapshot when it begins. Both read from the
-// primary each time: nothing is kept between transactions.
+// primary each time: nothing is kept between transactions. A commit notifies all
+// that listen, see [Store.Watch].
 //
 // Tested against PostgreSQL 15.
 //
@@ -82,10 +83,11 @@ type Store struct {
 
 	mu     sync.Mutex
 	closed bool
-	open   sync.WaitGroup // transactions
+	open   sync.WaitGroup // transactions, and those who watch
+	// life ends when Close is called, by die.
+	life context.Context
+	die  context.CancelFunc
 }
-
-var _ keystore.Store = (*Store)(nil)
 
 // Create makes an empty store in the database and opens it. The error matches
 // [fs.ErrExist] if there is one: of several that call Create at once, one
@@ -124,12 +126,14 @@ func open(ctx context.Context, url string, options Options, l limits, steps []st
 	if _, err := rand.Read(s.server); err != nil {
 		return nil, err
 	}
+	s.life, s.die = context.WithCancel(context.Background())
 	config.AfterConnect = s.prepareSession
 	// Connections outlive the call that makes them.
 	if s.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), config); err != nil {
 		return nil, s.translate(ctx, err)
 	}
 	if err := s.migrate(ctx, steps, create); err != nil {
+		s.die()
 		s.pool.Close()
 		return nil, err
 	}
@@ -175,6 +179,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	s.die()
 	s.open.Wait()
 	s.pool.Close()
 	return nil

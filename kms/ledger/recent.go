@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cretula/cretula/kms/keystore"
+)
+
+// Recent is how long [Ledger.ViewRecent] believes what it has compared with the
+// store, counted from before that reading began.
+const Recent = time.Second
+
+// confirmEvery is how often [Ledger.Run] looks whether others have written.
+const confirmEvery = Recent / 4
+
+var (
+	// errNotRecent ends a function that ViewRecent tries from memory alone.
+	errNotRecent = errors.New("ledger: not confirmed recently")
+	errTooSlow   = fmt.Errorf("%w: it takes longer than %v to answer", keystore.ErrUnavailable, Recent)
+)
+
+// An instant is a time by the ledger's clock since the ledger was opened.
+type instant time.Duration
+
+// A confirmation says when something was last found to be as the store has it.
+type confirmation struct {
+	// after is the nanoseconds from the opening of the ledger to the confirmation,
+	// and one more; 0: never.
+	after atomic.Int64
+}
+
+// confirm notes that a reading that began at an instant has found it right.
+func (c *confirmation) confirm(at instant) {
+	for {
+		known := c.after.Load()
+		if known > int64(at) || c.after.CompareAndSwap(known, int64(at)+1) {
+			return
+		}
+	}
+}
+
+// recent tells whether it was confirmed by a reading that began at the oldest
+// instant or later.
+func (c *confirmation) recent(oldest instant) bool { return c.after.Load() > int64(max(oldest, 0)) }
+
+// SetClock gives the ledger another clock, for tests. It must be called before
+// the ledger is used by others.
+func (l *Ledger) SetClock(now func() time.Time) {
+	l.now = now
+	l.opened = now()
+	l.state.Load().confirmed.after.Store(0)
+}
+
+// instant returns the time by the ledger's clock, which is monotonic: see package
+// time.
+func (l *Ledger) instant() instant { return instant(l.now().Sub(l.opened)) }
+
+// ViewRecent is [Ledger.View] for decisions that are made again and again: what fn
+// reads is as the store had it at most [Recent] ago, all of it of one generation
+// of the roster. Rows that were compared with the store since are taken from
+// memory, if the roster was as well; all others are read, and compared, in a
+// transaction. What an Update of this Ledger has written is seen as soon as that
+// has returned.
+//
+// So a row that was changed by hand, and a change that another server has made, is
+// noticed at most Recent later. Where the store does not answer, ViewRecent fails
+// with its error once nothing that it needs is confirmed; the error matches
+// [keystore.ErrUnavailable] too if the store takes longer than Recent.
+//
+// fn may be called more than once, and must begin anew each time. What it returns
+// for a call that could not be served from memory is passed over.
+func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	oldest := l.instant() - instant(Recent)
+	if st := l.state.Load(); st.confirmed.recent(oldest) {
+		tx := &Tx{ledger: l, state: st, memory: true, at: oldest}
+		if err := fn(tx); !tx.missed {
+			return err
+		}
+	}
+	// The first transaction may have waited for a connection, or read parts of the
+	// roster that the second finds in memory.
+	for range 2 {
+		began := l.instant()
+		err := l.view(ctx, true, fn)
+		if err != nil || l.instant()-began <= instant(Recent) {
+			return err
+		}
+	}
+	return errTooSlow
+}
+
+// Run keeps what [Ledger.ViewRecent] believes close to the store until ctx ends:
+// where the store is one that others write, it looks at every notice of a change,
+// and several times within [Recent] in any case. Nothing depends on it but how soon
+// a change is seen, and how often requests wait for the store.
+func (l *Ledger) Run(ctx context.Context) {
+	watcher, ok := l.store.(keystore.Watcher)
+	if !ok {
+		<-ctx.Done()
+		return
+	}
+	changed := make(chan struct{}, 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() {
+		for ctx.Err() == nil {
+			// Its error says nothing that the readings below do not find out.
+			_ = watcher.Watch(ctx, func() {
+				select {
+				case changed <- struct{}{}:
+				default: // one is waiting already
+				}
+			})
+			pause(ctx, Recent)
+		}
+	})
+	ticker := time.NewTicker(confirmEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-ticker.C:
+		}
+		// Where it fails nothing is confirmed, and the next request says why.
+		_ = l.View(ctx, func(*Tx) error { return nil })
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// remembered returns a row from memory, if that is recent.
+func (t *Tx) remembered(table, id string) (*cachedRow, error) {
+	c := t.ledger.cache.get(rowName{table, id})
+	if c == nil || !c.confirmed.recent(t.at) || !t.listsNow(c) {
+		return nil, t.miss()
+	}
+	return c, nil
+}
+
+// listsNow tells whether the roster, as far as it is in memory, has the row.
+func (t *Tx) listsNow(c *cachedRow) bool {
+	s := t.state.loaded[c.shard].Load()
+	if s == nil {
+		return false
+	}
+	want, listed := s.get(c.row.Table, c.row.ID)
+	return listed && c.is(want)
+}
+
+func (t *Tx) miss() error {
+	t.missed = true
+	return errNotRecent
+}
+
+// maxScans bounds what is kept of scans: it is emptied when it is full.
+const (
+	maxScans    = 16 << 10
+	maxScanRows = 32 // of a scan that is kept
+)
+
+// A recentScan is what a scan has found in the store, with nothing wrong in it.
+type recentScan struct {
+	rows []*cachedRow
+	// index is that of the table: while it is the same no row of the table was
+	// written by anyone.
+	index *index
+	at    instant
+}
+
+type recentScans struct {
+	mu    sync.Mutex
+	scans map[rowName]recentScan // the id is the prefix
+}
+
+func (r *recentScans) get(name rowName) (recentScan, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.scans[name]
+	return s, ok
+}
+
+func (r *recentScans) put(name rowName, s recentScan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.scans == nil || len(r.scans) >= maxScans {
+		r.scans = make(map[rowName]recentScan)
+	}
+	r.scans[name] = s
+}
+
+// rememberedScan gives the rows of a scan from memory, if that is recent.
+func (t *Tx) rememberedScan(table, prefix string, give func(keystore.Row, *cachedRow, error) bool) error {
+	s, ok := t.ledger.scans.get(rowName{table, prefix})
+	if !ok || s.at < t.at || s.index != t.state.indexOf(table) {
+		return t.miss()
+	}
+	for _, c := range s.rows {
+		if !give(c.row, c, nil) {
+			return nil
+		}
+	}
+	return nil
+}
