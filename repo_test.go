@@ -58,7 +58,8 @@ kms/rootkey/passphrase: kms/rootkey
 kms/rootkey/systemd: kms/rootkey kms/rootkey/passphrase
 kms/rootkey/tpm: kms/rootkey
 kms/rootkey/pkcs11: kms/rootkey
-kms/rootkey/rootkeytest: kms/rootkey internal/need
+kms/rootkey/awskms: kms/rootkey enclave nsm
+kms/rootkey/rootkeytest: kms/rootkey kms kms/audit kms/keystore/bolt kms/kmsserver kms/ledger internal/need
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
 kms: kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256

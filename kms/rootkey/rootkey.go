@@ -12,8 +12,9 @@
 //   - [CreateHeld] and [OpenHeld]: in a file that a [Holder] has sealed, which
 //     is needed to open it: a passphrase (package passphrase, also for systemd
 //     credentials), the TPM of the machine (package tpm), an HSM (package
-//     pkcs11). [Rewrap] goes from one holder to another, [Hold] from a plain
-//     file to a holder, while the service runs.
+//     pkcs11), a key in AWS KMS (package awskms). [Rewrap] goes from one
+//     holder to another, [Hold] from a plain file to a holder, while the
+//     service runs.
 //
 // No holder protects the key from who reads the memory of the service, or from
 // root on a machine where the service can start without anybody's help. Who can
@@ -108,6 +109,17 @@ func newSoftware(secret []byte) (*software, error) {
 	}
 	copy(k.id[:], id)
 	return k, nil
+}
+
+// IDOf returns the [Key.ID] of the root key with this secret of [SecretSize]
+// bytes, for a [Holder] that binds to it what it seals.
+func IDOf(secret []byte) (string, error) {
+	k, err := newSoftware(secret)
+	if err != nil {
+		return "", err
+	}
+	defer clear(k.secret[:])
+	return k.ID(), nil
 }
 
 // ID implements [Key].

@@ -349,3 +349,18 @@ func BenchmarkUnwrap(b *testing.B) {
 		}
 	}
 }
+
+func TestIDOf(t *testing.T) {
+	k, err := newSoftware(bytes.Repeat([]byte{7}, SecretSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := IDOf(bytes.Repeat([]byte{7}, SecretSize)); err != nil || id != k.ID() {
+		t.Errorf("%q, %v, want %q", id, err, k.ID())
+	}
+	for _, size := range []int{0, SecretSize - 1, SecretSize + 1} {
+		if id, err := IDOf(make([]byte, size)); err == nil || id != "" {
+			t.Errorf("%d bytes: %q, %v", size, id, err)
+		}
+	}
+}

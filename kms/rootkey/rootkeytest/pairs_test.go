@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cretula/cretula/kms/rootkey"
+	"github.com/cretula/cretula/kms/rootkey/awskms"
 	"github.com/cretula/cretula/kms/rootkey/passphrase"
 	"github.com/cretula/cretula/kms/rootkey/rootkeytest"
 	"github.com/cretula/cretula/kms/rootkey/systemd"
@@ -28,6 +29,7 @@ var sorts = []sort{
 	{"passphrase", func(t *testing.T) rootkey.Holder { return newPassphrase(t, "correct horse battery") }},
 	{"credential", newCredential},
 	{"TPM", func(t *testing.T) rootkey.Holder { return newTPM(t) }},
+	{"KMS", newKMS},
 	{"TPM with registers", func(t *testing.T) rootkey.Holder { return newTPM(t, 0, 7, 11) }},
 }
 
@@ -58,6 +60,16 @@ func newCredential(t *testing.T) rootkey.Holder {
 func newTPM(t *testing.T, pcrs ...int) rootkey.Holder {
 	t.Helper()
 	h, err := tpm.New(tpm.Config{Device: rootkeytest.StartTPM(t).Socket, PCRs: pcrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func newKMS(t *testing.T) rootkey.Holder {
+	t.Helper()
+	k := rootkeytest.StartKMS(t)
+	h, err := awskms.New(k.Config, k.CreateKey(t, ""))
 	if err != nil {
 		t.Fatal(err)
 	}

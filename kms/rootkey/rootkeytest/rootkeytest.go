@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rootkeytest has the suite that every [rootkey.Holder] passes, and
-// starts the TPM and the HSM in software that the tests of holders run against.
+// starts the TPM and the HSM in software and the KMS of this module that the tests
+// of holders run against.
 package rootkeytest
 
 import (
