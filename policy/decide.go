@@ -29,16 +29,20 @@ func (d *Decision) decide(in *Input, v *verdicts) {
 			return
 		}
 	}
+	if in.TrustPolicy != nil && in.Request.Principal.Type == CallerRoot {
+		d.Cause = CauseNoKeyAllow
+		return
+	}
 	// The account's root user has no identity policies and needs none.
 	identity := v.identity.allows() || in.Request.Principal.Type == CallerRoot
 	limit := in.limit(v)
 	switch {
-	case in.KeyPolicy == nil && in.NoKey:
+	case in.KeyPolicy == nil && in.TrustPolicy == nil && in.NoKey:
 		d.onNoKey(v, identity, limit)
-	case in.own() || in.Request.Principal.Type == CallerService:
+	case in.own() || in.Request.Principal.Type == CallerService || in.Request.Principal.Type == CallerWebIdentity:
 		d.onOwnKey(v, identity, limit)
 	default:
-		d.onForeignKey(v, identity, limit, CrossAccount(in.Request.Action))
+		d.onForeignKey(v, identity, limit, in.TrustPolicy != nil || CrossAccount(in.Request.Action))
 	}
 	if !d.Allowed {
 		d.byGrant(v, identity, limit)

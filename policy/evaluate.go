@@ -59,8 +59,12 @@ type Input struct {
 	Request Request
 	// KeyPolicy is the policy of the key that the action is on.
 	KeyPolicy *Policy
-	// UniqueIDs has, by the ARNs of users, roles and sessions that KeyPolicy names,
-	// the unique ids that these users and roles had when the policy was put. Such an
+	// TrustPolicy is the trust policy of the role that the action is on, such as
+	// sts:AssumeRole. There is either it or a KeyPolicy.
+	TrustPolicy *Policy
+	// UniqueIDs has, by the ARNs of users, roles and sessions that KeyPolicy or
+	// TrustPolicy names, the unique ids that these users and roles had when the
+	// policy was put. Such an
 	// ARN names a caller with that id only, so that whoever is made anew under the
 	// name of a principal that was removed gets nothing that was its own. Of ARNs
 	// that are not in it nothing is known, and they name whoever has them. Source: IAM
@@ -68,7 +72,7 @@ type Input struct {
 	UniqueIDs map[string]string
 	// NoKey says that the action is on no key, so that identity policies alone
 	// decide, within boundary and session policies. It counts only where KeyPolicy
-	// is nil.
+	// and TrustPolicy are nil.
 	NoKey bool
 	// Identity are the policies of the caller, that is of its user or role.
 	Identity []Named
@@ -116,11 +120,16 @@ func (t *tally) allows() bool { return len(t.direct)+len(t.limited)+len(t.delega
 // identity policies. A federated user without a session policy has no permissions
 // but those that name the session or everyone.
 //
+// A trust policy counts on its role as a key policy on its key, with these
+// differences: every action is possible across accounts; a web identity is named by
+// its provider only, in an Allow never by everyone, and nothing but the trust policy
+// decides about it; the root user of an account cannot assume a role.
+//
 // Source: AWS KMS Developer Guide, "Determining access to AWS KMS keys",
 // "Allowing users in other accounts to use a KMS key" and "Grants in AWS KMS"; IAM
 // User Guide, "How AWS enforcement code logic evaluates requests", "AWS JSON
 // policy elements: Principal" and "Permissions boundaries for IAM entities"; AWS
-// STS API Reference, "GetFederationToken".
+// STS API Reference, "GetFederationToken" and "AssumeRole".
 func Evaluate(in Input) Decision {
 	req := &in.Request
 	d := Decision{Trace: Trace{
@@ -144,6 +153,9 @@ func Evaluate(in Input) Decision {
 	if in.KeyPolicy != nil {
 		e.policy(in.KeyPolicy, kindKey, "", &v.key)
 	}
+	if in.TrustPolicy != nil {
+		e.policy(in.TrustPolicy, kindTrust, "", &v.key)
+	}
 	for _, n := range in.Identity {
 		e.policy(n.Policy, kindIdentity, n.Name, &v.identity)
 	}
@@ -157,12 +169,18 @@ func Evaluate(in Input) Decision {
 		v.grants = e.grants(in.Grants)
 	}
 	d.decide(&in, &v)
+	if cause, differs := trustCauses[d.Cause]; differs && in.TrustPolicy != nil {
+		d.Cause = cause
+	}
 	d.By = d.By[:min(len(d.By), maxRefs)]
 	return d
 }
 
 func (in *Input) valid() bool {
 	if p := in.KeyPolicy; p != nil && (!p.parsed || p.Kind != KindKey) {
+		return false
+	}
+	if p := in.TrustPolicy; p != nil && (!p.parsed || p.Kind != KindTrust || in.KeyPolicy != nil) {
 		return false
 	}
 	bad := func(n Named) bool { return n.Policy == nil || !n.Policy.parsed || n.Policy.Kind != KindIdentity }

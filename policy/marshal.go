@@ -2,7 +2,10 @@
 
 package policy
 
-import "errors"
+import (
+	"cmp"
+	"errors"
+)
 
 // MarshalJSON writes the policy in one form for every way of writing it: members
 // in AWS's order, lists of one as scalars, condition values as strings. Parse
@@ -59,23 +62,18 @@ func appendPrincipals(b []byte, name string, refs []PrincipalRef) []byte {
 	if len(refs) == 1 && refs[0].Kind == PrincipalEveryone {
 		return appendString(b, "*")
 	}
-	var aws, services []string
+	types := map[PrincipalKind]string{PrincipalService: "Service", PrincipalProvider: "Federated"}
+	lists := map[string][]string{}
 	for _, r := range refs {
-		if r.Kind == PrincipalService {
-			services = append(services, r.Value)
-		} else {
-			aws = append(aws, r.Value)
-		}
+		t := cmp.Or(types[r.Kind], "AWS")
+		lists[t] = append(lists[t], r.Value)
 	}
-	b = append(b, '{')
-	if aws != nil {
-		b = appendList(append(b, `"AWS":`...), aws)
-	}
-	if services != nil {
-		if aws != nil {
-			b = append(b, ',')
+	open := byte('{')
+	for _, t := range []string{"AWS", "Service", "Federated"} {
+		if lists[t] != nil {
+			b = appendList(append(appendString(append(b, open), t), ':'), lists[t])
+			open = ','
 		}
-		b = appendList(append(b, `"Service":`...), services)
 	}
 	return append(b, '}')
 }

@@ -62,7 +62,7 @@ func (t *tally) add(effect Effect, how reach, ref StatementRef) {
 func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) {
 	t := StatementTrace{Sid: s.Sid, Effect: s.Effect, NotPrincipal: s.NotPrincipal != nil, Inert: s.Inert()}
 	how := directly
-	if kind == KindKey {
+	if kind != KindIdentity {
 		how = s.reach(&e.request.Principal, e.ids, e.bounded)
 		t.Replaced = how == notNamed && len(e.ids) > 0 && s.reach(&e.request.Principal, nil, e.bounded) != notNamed
 		t.Delegates = how == byAccount && s.Effect == Allow
@@ -73,7 +73,7 @@ func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) 
 	if !s.matchAction(e.action) {
 		t.Failed = append(t.Failed, ElementAction)
 	}
-	if !s.matchResource(e.request.Resource, &e.env) {
+	if !s.onRole && !s.matchResource(e.request.Resource, &e.env) {
 		t.Failed = append(t.Failed, ElementResource)
 	}
 	if len(s.Condition) > 0 {

@@ -13,6 +13,7 @@ var policyTypes = map[Cause]string{
 	CauseNoIdentityAllow: "identity-based policy",
 	CauseNoBoundaryAllow: "permissions boundary",
 	CauseNoSessionAllow:  "session policy",
+	CauseNoTrustAllow:    "role trust policy",
 }
 
 // Tail returns the end of AWS's message for a denial, such as "because no
@@ -23,6 +24,8 @@ func (d *Decision) Tail() string {
 	switch d.Cause {
 	case CauseKeyDeny:
 		return deny + "a resource-based policy"
+	case CauseTrustDeny:
+		return deny + "the role trust policy"
 	case CauseIdentityDeny:
 		return deny + "an identity-based policy"
 	case CauseBoundaryDeny:
@@ -37,11 +40,14 @@ func (d *Decision) Tail() string {
 }
 
 // Message returns AWS's whole message for a denial, "" for a decision that
-// allows. It tells the caller no more than AWS does.
+// allows. It tells the caller no more than AWS does, and a web identity nothing.
 func (d *Decision) Message() string {
 	tail := d.Tail()
 	if tail == "" {
 		return ""
+	}
+	if d.Trace.Principal.Type == CallerWebIdentity {
+		return "Not authorized to perform " + d.Trace.Action
 	}
 	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s %s",
 		d.Trace.Principal.ARN, d.Trace.Action, d.Trace.Resource, tail)

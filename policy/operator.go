@@ -91,7 +91,7 @@ var operators = map[string]operator{
 	nullOperator: {false, compileNull},
 }
 
-// multivalued has the condition keys of AWS KMS, and those of all services that a
+// multivalued has the condition keys of AWS KMS and AWS STS, and those of all services that a
 // request to it can have, whose value is a list however many items it has. They
 // need a set operator and are no policy variables. Source: IAM User Guide,
 // "Single-valued vs. multivalued context keys"; Service Authorization Reference,
@@ -99,6 +99,17 @@ var operators = map[string]operator{
 var multivalued = map[string]bool{
 	"kms:encryptioncontextkeys": true, "kms:grantoperations": true, "kms:resourcealiases": true,
 	"aws:tagkeys": true, "aws:principalorgpaths": true, "aws:calledvia": true, "aws:principalservicenameslist": true,
+	"sts:transitivetagkeys": true,
+}
+
+// isMultivalued takes the key in lower case. Of claims of a token it is amr. Source:
+// IAM User Guide, "IAM and AWS STS condition context keys", under amr.
+func isMultivalued(key string) bool {
+	if multivalued[key] {
+		return true
+	}
+	vendor, name, _ := strings.Cut(key, ":")
+	return strings.Contains(vendor, ".") && (name == "amr" || strings.HasSuffix(name, ":amr"))
 }
 
 // identityOnly has the condition keys that are absent for key policies. Source: AWS

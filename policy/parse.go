@@ -19,13 +19,20 @@ const MaxSize = 32768
 // operator cannot compare, and principals that can be no caller. In a key policy
 // a statement without Action or Resource is taken and has no effect, as AWS does.
 //
+// In a trust policy statements have a Principal and an Action, of those that
+// assume a role; NotPrincipal, NotAction, Resource and NotResource cannot stand
+// there. An Allow for an OIDC provider must ask for the value of a claim that says
+// whose the token is, such as the provider's sub: without it, whoever gets a token of
+// the provider could assume the role.
+//
 // The error is a [*reason.Error] of [reason.Malformed]; its message begins with
 // the line and column, unless it is the kind that does not exist. It is what AWS reports as MalformedPolicyDocument.
 //
-// Source: IAM User Guide, "Grammar of the IAM JSON policy language"; AWS KMS
-// Developer Guide, "Key policies".
+// Source: IAM User Guide, "Grammar of the IAM JSON policy language",
+// "Identity-provider controls for shared OIDC providers"; AWS KMS Developer Guide,
+// "Key policies".
 func Parse(doc []byte, kind Kind) (*Policy, error) {
-	if kind != KindKey && kind != KindIdentity {
+	if kind != KindKey && kind != KindIdentity && kind != KindTrust {
 		return nil, reason.New(reason.Malformed, "policy.kind", "no kind of policy has the number %d", kind)
 	}
 	if len(doc) > MaxSize {
@@ -37,6 +44,9 @@ func Parse(doc []byte, kind Kind) (*Policy, error) {
 		return nil, err
 	}
 	d := decoder{doc: doc, kind: kind}
+	if err := d.length(); err != nil {
+		return nil, err
+	}
 	p, err := d.policy(root)
 	if err != nil {
 		return nil, err
@@ -100,7 +110,7 @@ func (d *decoder) policy(root *node) (*Policy, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.Sid != "" && d.kind == KindIdentity && sids[s.Sid] {
+		if s.Sid != "" && d.kind != KindKey && sids[s.Sid] {
 			return nil, d.fault(n, "policy.sid", "Statement IDs (SID) in a single policy must be unique: %s", quote(s.Sid))
 		}
 		sids[s.Sid] = true
@@ -125,14 +135,20 @@ func (d *decoder) statement(n *node) (Statement, error) {
 	if err := d.want(n, object, "a statement"); err != nil {
 		return Statement{}, err
 	}
-	var s Statement
+	s := Statement{onRole: d.kind == KindTrust}
 	s.Line, _ = position(d.doc, n.off)
 	for _, m := range n.members {
+		if s.onRole && slices.Contains(notOfTrust, m.name) {
+			return Statement{}, fault(d.doc, m.off, "policy.member", "a statement of a trust policy cannot have %s", m.name)
+		}
 		if err := d.element(&s, m); err != nil {
 			return Statement{}, err
 		}
 	}
-	return s, d.check(&s, n)
+	if err := d.check(&s, n); err != nil || !s.onRole {
+		return s, err
+	}
+	return s, d.claims(&s, n)
 }
 
 // element reads one member of a statement.
@@ -187,6 +203,10 @@ func (d *decoder) check(s *Statement, n *node) error {
 		complaint = "a statement of an identity policy cannot name a principal"
 	case !named && d.kind == KindKey:
 		complaint = "a statement of a key policy must have a Principal"
+	case !named && d.kind == KindTrust:
+		complaint = "a statement of a trust policy must have a Principal"
+	case s.Action == nil && d.kind == KindTrust:
+		complaint = "a statement of a trust policy must have an Action"
 	case s.NotPrincipal != nil && s.Effect == Allow:
 		complaint = "NotPrincipal can stand with Deny only"
 	case s.Inert() && d.kind == KindIdentity:
@@ -200,7 +220,7 @@ func (d *decoder) check(s *Statement, n *node) error {
 func (d *decoder) sid(s string, n *node) error {
 	for _, c := range s {
 		alphanumeric := c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
-		if !alphanumeric && d.kind == KindIdentity {
+		if !alphanumeric && d.kind != KindKey {
 			return d.fault(n, "policy.sid", "Statement IDs (SID) must be alpha-numeric: %s", quote(s))
 		}
 		if c < ' ' {
@@ -250,6 +270,9 @@ func (d *decoder) actions(s *Statement, n *node) ([]string, error) {
 			return nil, d.fault(items[i], "policy.action", "an action must be a vendor, a colon and a name: %s", quote(a))
 		}
 		t, _ := parseTemplate(strings.ToLower(a), true, false)
+		if s.onRole && !assumes(a, t[0].literal) {
+			return nil, d.fault(items[i], "policy.action", "AssumeRole policy may only specify STS AssumeRole actions: %s", quote(a))
+		}
 		s.actions = append(s.actions, t[0].literal)
 	}
 	return list, nil
@@ -294,7 +317,7 @@ func (d *decoder) principals(n *node) ([]PrincipalRef, error) {
 	if err := d.want(n, object, "Principal"); err != nil {
 		return nil, err
 	}
-	var aws, services []PrincipalRef
+	var aws, services, providers []PrincipalRef
 	for _, m := range n.members {
 		list, items, err := d.strings(m.value, "a principal")
 		if err != nil {
@@ -302,12 +325,15 @@ func (d *decoder) principals(n *node) ([]PrincipalRef, error) {
 		}
 		for i, value := range list {
 			ref, ok := PrincipalRef{Kind: PrincipalService, Value: value}, serviceForm.MatchString(value)
-			switch m.name {
-			case "AWS":
+			switch {
+			case m.name == "AWS":
 				ref, ok = ParsePrincipal(value)
 				aws = append(aws, ref)
-			case "Service":
+			case m.name == "Service":
 				services = append(services, ref)
+			case m.name == "Federated" && d.kind == KindTrust:
+				ref, ok = parseProvider(value)
+				providers = append(providers, ref)
 			default:
 				return nil, fault(d.doc, m.off, "policy.principal", "%s: the type %s names no caller of a key service", invalidPrincipals, quote(m.name))
 			}
@@ -316,7 +342,7 @@ func (d *decoder) principals(n *node) ([]PrincipalRef, error) {
 			}
 		}
 	}
-	if all := slices.Concat(aws, services); len(all) > 0 {
+	if all := slices.Concat(aws, services, providers); len(all) > 0 {
 		return all, nil
 	}
 	return nil, d.fault(n, "policy.principal", "%s: none is named", invalidPrincipals)
@@ -353,11 +379,11 @@ const contextPrefix = "kms:encryptioncontext:"
 
 func (d *decoder) condition(o Operator, m member) (Condition, error) {
 	vendor, name, ok := strings.Cut(m.name, ":")
-	if !ok || vendor == "" || name == "" || !actionText(vendor, "-") || strings.ContainsFunc(name, unicode.IsControl) || d.vars && strings.Contains(m.name, "${") {
+	if !ok || vendor == "" || name == "" || !actionText(vendor, providerText) || strings.ContainsFunc(name, unicode.IsControl) || d.vars && strings.Contains(m.name, "${") {
 		return Condition{}, fault(d.doc, m.off, "policy.key", "a condition key must be a vendor, a colon and a name: %s", quote(m.name))
 	}
 	c := Condition{Operator: o, Key: m.name, operator: o.String(), negated: o.Negated(), folded: strings.ToLower(m.name)}
-	c.multi = multivalued[c.folded]
+	c.multi = isMultivalued(c.folded)
 	if d.kind == KindKey && identityOnly[c.folded] {
 		c.folded = "" // no request has it
 	}

@@ -198,6 +198,13 @@ var samples = map[Kind][]string{
 		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["kms:Decrypt","s3:Get*","*:*"],"Resource":["arn:aws:kms:*:111122223333:alias/${aws:username}","arn:aws:s3:::b/${*}","${aws:PrincipalTag/key}"]}]}`,
 		`{"Statement":{"Effect":"Allow","NotAction":"iam:*","NotResource":"arn:aws:kms:::${x"}}`,
 	},
+	KindTrust: {
+		trust("Allow", aws(rootARN), "sts:AssumeRole", ""),
+		`{"Version":"2012-10-17","Statement":[{"Sid":"A1","Effect":"Allow","Principal":{"AWS":["111122223333","arn:aws:iam::999999999999:role/x"],"Service":"ec2.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession","sts:SetSourceIdentity"],"Condition":{"StringEquals":{"sts:ExternalId":"a b"},"StringLike":{"sts:RoleSessionName":"${aws:username}"}}},{"Sid":"A2","Effect":"Deny","Principal":"*","Action":"sts:*"}]}`,
+		trust("Allow", federatedBy(github), "sts:AssumeRoleWithWebIdentity", `{"StringEquals":{"token.actions.githubusercontent.com:aud":"sts.amazonaws.com"},"StringLike":{"token.actions.githubusercontent.com:sub":"repo:cretula/*"}}`),
+		trust("Allow", federatedBy("127.0.0.1:8080/realms/A"), "sts:AssumeRoleWith*", `{"ForAnyValue:StringEquals":{"127.0.0.1:8080/realms/a:amr":["mfa","hwk"]}}`),
+		trust("Deny", federatedBy("issuer.example/"), "sts:AssumeRole*", `{"StringNotLike":{"issuer.example/:sub":"x*"}}`),
+	},
 }
 
 func TestMarshalReadsBack(t *testing.T) {
@@ -278,7 +285,7 @@ func TestParsedData(t *testing.T) {
 	if got := s.Condition[0].Operator.String(); got != "ForAnyValue:StringNotLikeIfExists" {
 		t.Errorf("operator %s", got)
 	}
-	if KindKey.String() != "key" || KindIdentity.String() != "identity" || Kind(0).String() != "invalid" {
+	if KindKey.String() != "key" || KindIdentity.String() != "identity" || KindTrust.String() != "trust" || Kind(0).String() != "invalid" {
 		t.Error("names of kinds")
 	}
 }
@@ -287,7 +294,7 @@ func FuzzParsePolicy(f *testing.F) {
 	n := 0
 	for kind, docs := range samples {
 		for _, doc := range docs {
-			f.Add([]byte(doc), kind == KindKey)
+			f.Add([]byte(doc), byte(kind))
 			n++
 		}
 	}
@@ -295,11 +302,8 @@ func FuzzParsePolicy(f *testing.F) {
 		f.Fatal("no seeds")
 	}
 	principal := Principal{Type: CallerRoleSession, ARN: "arn:aws:sts::111122223333:assumed-role/x/y", AccountID: "111122223333", RoleARN: "arn:aws:iam::111122223333:role/x"}
-	f.Fuzz(func(t *testing.T, doc []byte, key bool) {
-		kind := KindIdentity
-		if key {
-			kind = KindKey
-		}
+	f.Fuzz(func(t *testing.T, doc []byte, number byte) {
+		kind := KindKey + Kind(number-byte(KindKey))%3
 		p, err := Parse(doc, kind)
 		if err != nil {
 			if e, ok := err.(*reason.Error); !ok || p != nil || !strings.HasPrefix(e.Problems[0].Message, "line ") {
@@ -312,18 +316,22 @@ func FuzzParsePolicy(f *testing.F) {
 			Principal: principal, Action: "kms:Decrypt", Resource: "arn:aws:kms:us-east-1:111122223333:key/x", ResourceAccount: "111122223333",
 			Context: Context{"aws:username": {"x"}, "kms:x": {"-1.5"}, "aws:sourceip": {"10.0.0.1"}, "kms:encryptioncontextkeys": {"a", "b"}},
 		}}
-		if key {
+		switch kind {
+		case KindKey:
 			in.KeyPolicy = p
-		} else {
+		case KindTrust:
+			fuzzTrust(t, in, p)
+			return
+		default:
 			in.NoKey, in.Identity = true, []Named{{Name: "x", Policy: p}}
 		}
 		checkDecision(t, Evaluate(in))
 		in.Grants = []Grant{{ID: "g", Grantee: principal.RoleARN, Operations: []string{"Decrypt"}, SourceArn: p.ID}}
-		if !key {
+		if kind == KindIdentity {
 			in.Boundary, in.Session = &in.Identity[0], in.Identity
 		}
 		d := checkDecision(t, Evaluate(in))
-		if len(d.Trace.Grants) != 0 && !key {
+		if len(d.Trace.Grants) != 0 && kind == KindIdentity {
 			t.Fatal("a grant without a key")
 		}
 	})

@@ -107,7 +107,7 @@ func (t template) expand(env *environment) (string, bool) {
 			continue
 		}
 		values, present := env.context[p.key]
-		multi := multivalued[p.key]
+		multi := isMultivalued(p.key)
 		switch {
 		case !multi && len(values) == 1 && utf8.ValidString(values[0]):
 			b.WriteString(values[0])

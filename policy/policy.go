@@ -8,7 +8,8 @@
 // follows AWS's rules for a KMS key, the one resource whose policy is not joined
 // with identity policies by a plain union: a key's own policy must allow the
 // caller or delegate to the caller's account, or a grant must allow; permissions
-// boundary and session policies limit what they do. Every [Decision] carries a [Trace]
+// boundary and session policies limit what they do. The trust policy of a role is
+// the other one, and decides who may assume it. Every [Decision] carries a [Trace]
 // that says for each statement whether it applied, which element kept it from
 // applying, and for each condition key what was wanted and what was there.
 //
@@ -29,15 +30,20 @@ const (
 	// KindIdentity is a policy of a user or role, a permissions boundary or a session
 	// policy. No statement has a Principal.
 	KindIdentity
+	// KindTrust is the trust policy of a role. Each statement has a Principal and
+	// none a Resource, which is the role.
+	KindTrust
 )
 
-// String returns "key" or "identity".
+// String returns "key", "identity" or "trust".
 func (k Kind) String() string {
 	switch k {
 	case KindKey:
 		return "key"
 	case KindIdentity:
 		return "identity"
+	case KindTrust:
+		return "trust"
 	}
 	return "invalid"
 }
@@ -76,7 +82,7 @@ type Policy struct {
 type Statement struct {
 	Sid    string
 	Effect Effect
-	// Principal and NotPrincipal occur in a key policy only, NotPrincipal with
+	// Principal occurs in key and trust policies, NotPrincipal in a key policy with
 	// Deny only.
 	Principal, NotPrincipal []PrincipalRef
 	Action, NotAction       []string
@@ -88,12 +94,13 @@ type Statement struct {
 
 	actions   []string // lower case
 	resources []pattern
+	onRole    bool // of a trust policy, whose resource is the role
 }
 
 // Inert tells whether the statement can never have an effect because it lacks
 // its Action or its Resource, which AWS accepts in key policies.
 func (s *Statement) Inert() bool {
-	return s.Action == nil && s.NotAction == nil || s.Resource == nil && s.NotResource == nil
+	return s.Action == nil && s.NotAction == nil || s.Resource == nil && s.NotResource == nil && !s.onRole
 }
 
 // MayName tells whether the statement's Action or NotAction covers the action,
@@ -120,7 +127,7 @@ type Condition struct {
 // A PrincipalKind is the form of one principal in a policy.
 type PrincipalKind uint8
 
-// The forms of principals that can occur in a key policy.
+// The forms of principals that can occur in a policy.
 const (
 	// PrincipalEveryone is "*".
 	PrincipalEveryone PrincipalKind = iota + 1
@@ -136,6 +143,9 @@ const (
 	PrincipalFederated
 	// PrincipalService is an AWS service.
 	PrincipalService
+	// PrincipalProvider is an OIDC provider; it stands for whoever has a token of it.
+	// It occurs in a trust policy only.
+	PrincipalProvider
 )
 
 // A PrincipalRef is one principal as a policy names it.

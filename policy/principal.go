@@ -17,6 +17,8 @@ const (
 	CallerRoot        CallerType = "root"
 	CallerFederated   CallerType = "federated-user"
 	CallerService     CallerType = "service"
+	// CallerWebIdentity has a token of an OIDC provider and no credentials yet.
+	CallerWebIdentity CallerType = "web-identity"
 )
 
 // A Principal is the caller of a request, as data.
@@ -25,9 +27,11 @@ type Principal struct {
 	// ARN is the caller's own ARN: of the user, the session
 	// (arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION), the root user or the
 	// federated user. For a service it is the service's name, such as
-	// "ec2.amazonaws.com".
+	// "ec2.amazonaws.com", and for a web identity the ARN of the provider:
+	// arn:aws:iam::ACCOUNT:oidc-provider/HOST/PATH, with the account of the role.
 	ARN string `json:"arn"`
-	// AccountID is the caller's account of twelve digits; empty for a service.
+	// AccountID is the caller's account of twelve digits; empty for a service and a
+	// web identity.
 	AccountID string `json:"account,omitempty"`
 	// RoleARN is the ARN, with its path, of the role whose session this is.
 	RoleARN string `json:"role_arn,omitempty"`
@@ -106,6 +110,11 @@ func (r PrincipalRef) names(p *Principal, ids map[string]string) reach {
 	switch r.Kind {
 	case PrincipalEveryone:
 		return directly
+	case PrincipalProvider:
+		if p.Type == CallerWebIdentity && r.Value == p.ARN {
+			return directly
+		}
+		return notNamed
 	case PrincipalAccount:
 		switch {
 		case p.AccountID == "" || r.Account != p.AccountID:
@@ -126,7 +135,7 @@ func (r PrincipalRef) names(p *Principal, ids map[string]string) reach {
 		return notNamed
 	}
 	switch {
-	case p.Type == CallerService:
+	case p.Type == CallerService, p.Type == CallerWebIdentity:
 		return notNamed
 	case r.Value == p.ARN, r.Kind == PrincipalUser && p.Type == CallerUser && r.Value == p.UniqueID:
 		return directly
@@ -145,6 +154,9 @@ func (s *Statement) reach(p *Principal, ids map[string]string, bounded bool) rea
 	if s.NotPrincipal == nil {
 		best := notNamed
 		for _, r := range s.Principal {
+			if r.Kind == PrincipalEveryone && p.Type == CallerWebIdentity && s.Effect == Allow {
+				continue // which says nothing about claims
+			}
 			best = max(best, r.names(p, ids))
 		}
 		return best

@@ -45,6 +45,20 @@ const (
 	// CauseInvalid: a policy of the input was not made by Parse, or is of the
 	// wrong kind.
 	CauseInvalid Cause = "invalid-policy"
+
+	// CauseTrustPolicy: the trust policy of the role allows the caller.
+	CauseTrustPolicy Cause = "trust-policy"
+	// CauseTrustAndIdentity: across accounts, the trust policy and an identity
+	// policy allow.
+	CauseTrustAndIdentity Cause = "trust-and-identity-policy"
+	// CauseTrustDelegated: the trust policy allows the caller's account, and an
+	// identity policy the caller.
+	CauseTrustDelegated Cause = "trust-delegated"
+	// CauseTrustDeny: a statement of the trust policy denies.
+	CauseTrustDeny Cause = "trust-policy-deny"
+	// CauseNoTrustAllow: no statement of the trust policy allows the caller, nor
+	// its account.
+	CauseNoTrustAllow Cause = "no-trust-policy-allow"
 )
 
 // An Element is a part of a statement, or of a grant, that a request can fail to
@@ -69,6 +83,7 @@ const (
 // The kinds of policy in a trace.
 const (
 	kindKey      = "key"
+	kindTrust    = "trust"
 	kindIdentity = "identity"
 	kindBoundary = "boundary"
 	kindSession  = "session"
@@ -89,8 +104,8 @@ type Decision struct {
 
 // A StatementRef names one statement of one policy.
 type StatementRef struct {
-	Kind   string `json:"kind"`             // "key", "identity", "boundary" or "session"
-	Policy string `json:"policy,omitempty"` // the name of a policy that is not the key's
+	Kind   string `json:"kind"`             // "key", "trust", "identity", "boundary" or "session"
+	Policy string `json:"policy,omitempty"` // the name of a policy that is neither the key's nor the role's
 	Index  int    `json:"index"`            // from 0
 	Sid    string `json:"sid,omitempty"`
 }
@@ -130,8 +145,8 @@ type StatementTrace struct {
 	Applied bool   `json:"applied"`
 	// Failed has every element that did not match.
 	Failed []Element `json:"failed,omitempty"`
-	// Delegates marks a statement of a key policy that names the caller's account
-	// and not the caller.
+	// Delegates marks a statement of a key or trust policy that names the caller's
+	// account and not the caller.
 	Delegates bool `json:"delegates,omitempty"`
 	// NotPrincipal marks a statement that names whom it leaves out.
 	NotPrincipal bool `json:"not_principal,omitempty"`

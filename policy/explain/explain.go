@@ -60,20 +60,20 @@ func Of(d *policy.Decision) Explanation {
 func because(d *policy.Decision) string {
 	action := d.Trace.Action
 	switch d.Cause {
-	case policy.CauseKeyPolicy:
-		return "a statement of the key policy allows it"
-	case policy.CauseDelegated:
-		return "the key policy leaves it to the account, and an identity policy allows it"
+	case policy.CauseKeyPolicy, policy.CauseTrustPolicy:
+		return "a statement of " + attached(d) + " allows it"
+	case policy.CauseDelegated, policy.CauseTrustDelegated:
+		return attached(d) + " leaves it to the account, and an identity policy allows it"
 	case policy.CauseIdentity:
 		if len(d.By) == 0 {
 			return "the account's root user needs no policy for it"
 		}
 		return "an identity policy allows it"
-	case policy.CauseBoth:
-		return "the key policy and the caller's own account both allow it"
+	case policy.CauseBoth, policy.CauseTrustAndIdentity:
+		return attached(d) + " and the caller's own account both allow it"
 	case policy.CauseGrant:
 		return grantName(d, d.Grant) + " allows it"
-	case policy.CauseKeyDeny, policy.CauseIdentityDeny, policy.CauseBoundaryDeny, policy.CauseSessionDeny:
+	case policy.CauseKeyDeny, policy.CauseTrustDeny, policy.CauseIdentityDeny, policy.CauseBoundaryDeny, policy.CauseSessionDeny:
 		if allowed(d) {
 			return "a statement of " + denying[d.Cause] + " forbids it, whatever others allow"
 		}
@@ -83,10 +83,15 @@ func because(d *policy.Decision) string {
 			return "no statement of the key policy allows it, and no grant"
 		}
 		return "no statement of the key policy allows it"
+	case policy.CauseNoTrustAllow:
+		if d.Trace.Principal.Type == policy.CallerRoot {
+			return "the root user of an account cannot assume a role"
+		}
+		return "no statement of the trust policy allows it"
 	case policy.CauseNoIdentityAllow:
 		switch {
 		case delegated(d):
-			return "the key policy leaves it to the account, and no identity policy allows it"
+			return attached(d) + " leaves it to the account, and no identity policy allows it"
 		case grantsAccount(d):
 			return "a grant leaves it to the account, and no identity policy allows it"
 		}
@@ -105,15 +110,25 @@ func because(d *policy.Decision) string {
 
 // denying has the policy that a Deny stood in.
 var denying = map[policy.Cause]string{
-	policy.CauseKeyDeny: "the key policy", policy.CauseIdentityDeny: "an identity policy",
+	policy.CauseKeyDeny: "the key policy", policy.CauseTrustDeny: "the trust policy", policy.CauseIdentityDeny: "an identity policy",
 	policy.CauseBoundaryDeny: "the caller's permissions boundary", policy.CauseSessionDeny: "a session policy",
+}
+
+// attached names the policy of the key or role that the request was on.
+func attached(d *policy.Decision) string {
+	for i := range d.Trace.Policies {
+		if d.Trace.Policies[i].Kind == "trust" {
+			return "the trust policy"
+		}
+	}
+	return "the key policy"
 }
 
 // allowing says what would have allowed but for boundary and session policies.
 func allowing(d *policy.Decision) string {
-	for s := range statements(d, "key") {
+	for s := range statements(d, "key", "trust") {
 		if s.Effect == policy.Allow && s.Applied {
-			return "the key policy allows it"
+			return attached(d) + " allows it"
 		}
 	}
 	for i := range d.Trace.Grants {
@@ -130,7 +145,7 @@ func allowed(d *policy.Decision) bool {
 			return true
 		}
 	}
-	for s := range statements(d, "key", "identity") {
+	for s := range statements(d, "key", "trust", "identity") {
 		if s.Effect == policy.Allow && s.Applied && !s.Delegates {
 			return true
 		}
@@ -169,7 +184,8 @@ func statements(d *policy.Decision, kinds ...string) func(yield func(*policy.Sta
 // cause says is missing; causes that are not in it have all kinds.
 var lacking = map[policy.Cause][]string{
 	policy.CauseNoKeyAllow:      {"key"},
-	policy.CauseNoIdentityAllow: {"key", "identity"},
+	policy.CauseNoTrustAllow:    {"trust"},
+	policy.CauseNoIdentityAllow: {"key", "trust", "identity"},
 	policy.CauseNoBoundaryAllow: {"boundary"},
 	policy.CauseNoSessionAllow:  {"session"},
 }

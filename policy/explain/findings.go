@@ -116,7 +116,7 @@ func inert(d *policy.Decision, _ *evidence) (Finding, bool) {
 
 // replacedStatement returns an Allow that was for the caller's predecessor.
 func replacedStatement(d *policy.Decision) *policy.StatementTrace {
-	for s := range statements(d, "key") {
+	for s := range statements(d, "key", "trust") {
 		if s.Replaced && s.Effect == policy.Allow && len(s.Failed) == 1 {
 			return s
 		}
@@ -126,25 +126,30 @@ func replacedStatement(d *policy.Decision) *policy.StatementTrace {
 
 func replaced(d *policy.Decision, _ *evidence) (Finding, bool) {
 	s := replacedStatement(d)
-	if s == nil || d.Cause != policy.CauseNoKeyAllow && d.Cause != policy.CauseNoIdentityAllow {
+	if s == nil || !unallowed(d) && d.Cause != policy.CauseNoIdentityAllow {
 		return Finding{}, false
 	}
 	return Finding{
 		"replaced-principal", fmt.Sprintf("Statement %s names a principal that was removed. The caller was made later under the same name, which gives it none of the other's rights.", statementName(s.Sid, s.Index)),
-		"put the key policy again, if it is to name the caller.",
+		"put " + attached(d) + " again, if it is to name the caller.",
 	}, true
+}
+
+// unallowed tells whether the policy of the key or role is what allows nothing.
+func unallowed(d *policy.Decision) bool {
+	return d.Cause == policy.CauseNoKeyAllow || d.Cause == policy.CauseNoTrustAllow && d.Trace.Principal.Type != policy.CallerRoot
 }
 
 // unnamed says which of principal and action no statement has.
 func unnamed(d *policy.Decision, e *evidence) (Finding, bool) {
-	if len(e.conditions) > 0 || nearestGrant(d) != nil || d.Cause != policy.CauseNoKeyAllow && (d.Cause != policy.CauseNoIdentityAllow || delegated(d)) {
+	if len(e.conditions) > 0 || nearestGrant(d) != nil || !unallowed(d) && (d.Cause != policy.CauseNoIdentityAllow || delegated(d)) {
 		return Finding{}, false
 	}
 	if strings.EqualFold(d.Trace.Action, "kms:GenerateRandom") && !identityNames(d) || grantsAccount(d) || replacedStatement(d) != nil {
 		return Finding{}, false
 	}
 	caller := false
-	for s := range statements(d, "key") {
+	for s := range statements(d, "key", "trust") {
 		caller = caller || s.Effect == policy.Allow && !slices.Contains(s.Failed, policy.ElementPrincipal)
 	}
 	what := fmt.Sprintf("No statement that allows anything names %s.", d.Trace.Principal.ARN)

@@ -119,13 +119,16 @@ func operation(d *policy.Decision) string {
 }
 
 func delegation(d *policy.Decision, _ *evidence) (Finding, bool) {
-	what := "The key policy names"
+	what, where := "The key policy names", "on this key in an identity policy of the caller, or name the caller in the key policy."
 	if !delegated(d) {
 		what = "A grant names"
 	}
+	if attached(d) == "the trust policy" {
+		what, where = "The trust policy names", "on this role in an identity policy of the caller, or name the caller in the trust policy."
+	}
 	return Finding{
 		"delegated-only", what + " the account and not the caller, which leaves the decision to identity policies.",
-		fmt.Sprintf("allow %s on this key in an identity policy of the caller, or name the caller in the key policy.", d.Trace.Action),
+		fmt.Sprintf("allow %s %s", d.Trace.Action, where),
 	}, d.Cause == policy.CauseNoIdentityAllow && (delegated(d) || grantsAccount(d))
 }
 
@@ -140,10 +143,14 @@ func identityAllows(d *policy.Decision) bool {
 
 // notDelegated finds identity policies that allow in vain.
 func notDelegated(d *policy.Decision, _ *evidence) (Finding, bool) {
+	alone := "Identity policies alone never open a key."
+	if d.Cause == policy.CauseNoTrustAllow {
+		alone = "Identity policies alone never assume a role."
+	}
 	return Finding{
-		"not-delegated", "An identity policy allows it, but the key policy neither names the caller for this nor leaves it to the account. Identity policies alone never open a key.",
-		"name the caller in the key policy; or the account, which leaves it to all of its identity policies.",
-	}, d.Cause == policy.CauseNoKeyAllow && identityAllows(d)
+		"not-delegated", "An identity policy allows it, but " + attached(d) + " neither names the caller for this nor leaves it to the account. " + alone,
+		"name the caller in " + attached(d) + "; or the account, which leaves it to all of its identity policies.",
+	}, unallowed(d) && identityAllows(d)
 }
 
 // writeGrants writes a line for each grant that allowed or nearly did.

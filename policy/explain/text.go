@@ -100,6 +100,9 @@ func caller(p *policy.Principal) string {
 		}
 	case policy.CallerUser:
 		return "user " + Short(strings.TrimPrefix(name, "user/"))
+	case policy.CallerWebIdentity:
+		_, provider, _ := strings.Cut(p.ARN, ":oidc-provider/")
+		return "a token of " + Short(provider)
 	case policy.CallerRoot:
 		return "the root user of account " + p.AccountID
 	}
