@@ -131,6 +131,7 @@ func (s *Server) begin(ctx context.Context, caller *Caller, op *kmsapi.Operation
 		return nil, kmsapi.Internal(err)
 	}
 	now := s.now()
+	s.noteAccessKey(caller.AccessKeyID, now)
 	return &call{
 		ctx: ctx, server: s, caller: caller, op: op, now: now,
 		event: s.requestEvent(caller, op, now, id),
@@ -159,19 +160,6 @@ func (c *call) change(fn func(*ledger.Tx) error) (err error) {
 		}
 		return fn(tx)
 	})
-	return err
-}
-
-// stillThere looks for the access key of the caller. A principal is never changed,
-// only removed.
-func (c *call) stillThere(tx *ledger.Tx) error {
-	if c.caller.AccessKeyID == "" {
-		return nil // of this program itself
-	}
-	_, _, err := tx.Get(tablePrincipal, c.caller.AccessKeyID)
-	if errors.Is(err, keystore.ErrNotFound) {
-		return kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
-	}
 	return err
 }
 

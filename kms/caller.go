@@ -2,7 +2,10 @@
 
 package kms
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // A PrincipalType is what an access key belongs to.
 type PrincipalType string
@@ -10,14 +13,15 @@ type PrincipalType string
 const (
 	// User acts as itself.
 	User PrincipalType = "user"
-	// Role acts as a session of itself that is called "cretula".
+	// Role acts as a session of itself: one that was assumed, or, with an access key
+	// of the role, one that is called "cretula".
 	Role PrincipalType = "role"
 )
 
 // sessionName is the session that the access key of a role acts as.
 const sessionName = "cretula"
 
-// A Principal is who an access key belongs to.
+// A Principal is a user or a role.
 type Principal struct {
 	Type PrincipalType `json:"type"`
 	// Name is the name, behind its path if it has one: "worker", "batch/worker".
@@ -29,9 +33,18 @@ type Principal struct {
 	Boundary string `json:"boundary,omitempty"`
 	// Tags are for the condition keys aws:PrincipalTag/….
 	Tags map[string]string `json:"tags,omitempty"`
+	// TrustPolicy says who may assume a role, a JSON text; empty: nobody. Users have
+	// none.
+	TrustPolicy string `json:"trust_policy,omitempty"`
+	// MaxSession is how long a session of a role may last, in seconds: 3600 to 43200;
+	// 0 is 3600. Users have none.
+	MaxSession int `json:"max_session,omitempty"`
 	// ID is the unique id, which no other principal ever had or gets: "AIDA" of a
 	// user, "AROA" of a role, and 17 more characters.
 	ID string `json:"id,omitempty"`
+
+	// session is the name of the session that a role acts as; empty: sessionName.
+	session string
 }
 
 // IdentityARN returns the ARN of the user or role itself, which key policies
@@ -44,7 +57,7 @@ func (p *Principal) IdentityARN() string {
 // the role's session.
 func (p *Principal) ARN() string {
 	if p.Type == Role {
-		return "arn:aws:sts::" + p.Account + ":assumed-role/" + p.baseName() + "/" + sessionName
+		return "arn:aws:sts::" + p.Account + ":assumed-role/" + p.baseName() + "/" + cmp.Or(p.session, sessionName)
 	}
 	return p.IdentityARN()
 }
@@ -54,7 +67,7 @@ func (p *Principal) ARN() string {
 // Variables and tags", under information that you can use.
 func (p *Principal) UserID() string {
 	if p.Type == Role {
-		return p.ID + ":" + sessionName
+		return p.ID + ":" + cmp.Or(p.session, sessionName)
 	}
 	return p.ID
 }
@@ -74,4 +87,8 @@ type Caller struct {
 	SourceIP, UserAgent, RequestID string
 	// SecureTransport says that the request came over TLS.
 	SecureTransport bool
+
+	// rows are those by which the caller was authenticated, in the versions that they
+	// had; nil for a caller that was put together by hand.
+	rows []rowVersion
 }

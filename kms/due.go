@@ -58,12 +58,12 @@ func (s *Server) Run(ctx context.Context, failed func(error)) {
 	ticker := time.NewTicker(dueInterval)
 	defer ticker.Stop()
 	for {
-		if err := errors.Join(s.DoDue(ctx), s.writeUses(context.WithoutCancel(ctx))); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.DoDue(ctx), s.writeUses(context.WithoutCancel(ctx)), s.writeKeyDays(context.WithoutCancel(ctx))); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
 		select {
 		case <-ctx.Done():
-			if err := s.writeUses(context.WithoutCancel(ctx)); err != nil {
+			if err := errors.Join(s.writeUses(context.WithoutCancel(ctx)), s.writeKeyDays(context.WithoutCancel(ctx))); err != nil {
 				failed(err)
 			}
 			return

@@ -103,7 +103,7 @@ func (s *Server) shownPrincipal(tx *ledger.Tx, arn, id string) (string, error) {
 	if id == "" {
 		return arn, nil
 	}
-	found, err := s.principalByID(tx, id)
+	found, err := principalByID(tx, id)
 	if err != nil || found != nil {
 		return arn, err
 	}

@@ -182,7 +182,7 @@ func (c *call) shownPolicy(k *key) (string, error) {
 			if name == id {
 				continue
 			}
-			e, err := c.server.principalByID(tx, id)
+			e, err := principalByID(tx, id)
 			if err != nil {
 				return err
 			}

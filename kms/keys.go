@@ -30,7 +30,8 @@ const (
 	tableDue       = "due"           // see dueID
 	tableUsed      = "document-used" // see usedID
 	tableUse       = "key-use"       // the last use of a key
-	tablePrincipal = "principal"     // id: the access key id
+	tablePrincipal = "principal"     // id: the unique id
+	tableAccessKey = "access-key"    // id: the access key id
 
 	tableGrant        = "grant" // see grantRecord for the four
 	tableGrantee      = "grant-grantee"

@@ -25,6 +25,10 @@ const (
 	// escaped there.
 	maxIdentityPolicyB   = 32 << 10
 	maxIdentityPoliciesB = 128 << 10
+	// The bounds of a role's longest session, in seconds (IAM API Reference,
+	// CreateRole, MaxSessionDuration).
+	minMaxSession = 3600
+	maxMaxSession = 43200
 )
 
 // checkPrincipal holds a principal to IAM's rules for names, paths and tags and to
@@ -56,7 +60,25 @@ func checkPrincipal(p *Principal) error {
 		return fmt.Errorf("%w: policies and permissions boundary together are longer than %d bytes", ErrPrincipal, maxIdentityPoliciesB)
 	}
 	if p.Boundary != "" {
-		return checkIdentityPolicy("permissions boundary", p.Boundary)
+		if err := checkIdentityPolicy("permissions boundary", p.Boundary); err != nil {
+			return err
+		}
+	}
+	return checkRole(p)
+}
+
+// checkRole checks what only roles have.
+func checkRole(p *Principal) error {
+	switch {
+	case p.Type == User && (p.TrustPolicy != "" || p.MaxSession != 0):
+		return fmt.Errorf("%w: a user cannot be assumed: only roles have a trust policy and a longest session", ErrPrincipal)
+	case p.MaxSession != 0 && (p.MaxSession < minMaxSession || p.MaxSession > maxMaxSession):
+		return fmt.Errorf("%w: a longest session of %d seconds is not %d to %d", ErrPrincipal, p.MaxSession, minMaxSession, maxMaxSession)
+	case p.TrustPolicy == "":
+		return nil
+	}
+	if _, err := policy.Parse([]byte(p.TrustPolicy), policy.KindTrust); err != nil {
+		return fmt.Errorf("%w: trust policy: %w", ErrPrincipal, err)
 	}
 	return nil
 }

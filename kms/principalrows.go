@@ -3,7 +3,6 @@
 package kms
 
 import (
-	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
 	"errors"
@@ -17,46 +16,37 @@ import (
 	"github.com/cretula/cretula/policy"
 )
 
-// Two tables lead to a principal without reading all of them. Names are unique in
-// an account without regard to case and to the path (IAM User Guide, "IAM
-// identifiers"): paths are no part of the ARN of a session.
-const (
-	tablePrincipalName = "principal-name" // id: ACCOUNT/TYPE/NAME, in lower case, without path
-	tablePrincipalID   = "principal-id"   // id: the unique id
-)
+// tablePrincipalName leads to a principal without reading all of them. Names are
+// unique in an account without regard to case and to the path (IAM User Guide, "IAM
+// identifiers"): paths are no part of the ARN of a session. The id of a row is
+// ACCOUNT/TYPE/NAME, in lower case, without path.
+const tablePrincipalName = "principal-name"
 
 // A principalRecord is the content of a row of the table "principal".
 type principalRecord struct {
 	Principal
 	Created time.Time `json:"created"`
-	// Secret is the secret access key, wrapped: HMAC needs it in the clear.
-	Secret []byte `json:"secret"`
-
-	// unlisted says that no other table leads to the principal.
-	unlisted bool
-	// version is the hash of Secret: every wrapping is another.
-	version any
+	// Disabled says that nothing is accepted of the principal, nor of its sessions.
+	Disabled bool `json:"disabled,omitempty"`
+	// RevokedBefore ends the sessions that were issued before it.
+	RevokedBefore time.Time `json:"revoked_before,omitzero"`
+	// AccessKeys are the ids of its access keys, in the order in which they were made.
+	AccessKeys []string `json:"access_keys,omitempty"`
+	// Trusted has the unique ids of those whom the trust policy names: see
+	// bindPrincipals.
+	Trusted map[string]string `json:"trusted,omitempty"`
 }
 
-// A principalEntry is the content of a row of the two tables.
+// A principalEntry is the content of a row of the table "principal-name".
 type principalEntry struct {
-	ARN         string `json:"arn"`
-	ID          string `json:"id"`
-	AccessKeyID string `json:"access_key_id"`
+	ARN string `json:"arn"`
+	ID  string `json:"id"`
 }
 
-// parsePrincipal reads a row. Rows that were written before principals had unique
-// ids get one of their access key, which no other principal has either; no other
-// row leads to them.
-func parsePrincipal(accessKeyID string, content []byte) (*principalRecord, error) {
+func parsePrincipal(content []byte) (*principalRecord, error) {
 	r := new(principalRecord)
 	if err := json.Unmarshal(content, r); err != nil {
-		return nil, fmt.Errorf("kms: row of access key %s: %w", accessKeyID, err)
-	}
-	r.version = sha256.Sum256(r.Secret)
-	if r.ID == "" {
-		sum := sha256.Sum256([]byte("cretula.kms.unique-id\x00" + accessKeyID))
-		r.ID, r.unlisted = uniqueIDOf(r.Type, sum[:uniqueIDSize]), true
+		return nil, fmt.Errorf("kms: row of a principal: %w", err)
 	}
 	return r, nil
 }
@@ -64,19 +54,15 @@ func parsePrincipal(accessKeyID string, content []byte) (*principalRecord, error
 // uniqueIDSize is the length of the random part of a unique id in bytes.
 const uniqueIDSize = 11
 
-// uniqueIDOf writes a unique id in IAM's form: 21 characters.
-func uniqueIDOf(kind PrincipalType, b []byte) string {
+// newUniqueID makes a unique id in IAM's form: 21 characters.
+func (s *Server) newUniqueID(kind PrincipalType) (string, error) {
 	prefix := "AIDA"
 	if kind == Role {
 		prefix = "AROA"
 	}
-	return prefix + base32.StdEncoding.EncodeToString(b)[:17]
-}
-
-func (s *Server) newUniqueID(kind PrincipalType) (string, error) {
 	var b [uniqueIDSize]byte
 	_, err := io.ReadFull(s.random, b[:])
-	return uniqueIDOf(kind, b[:]), err
+	return prefix + base32.StdEncoding.EncodeToString(b[:])[:17], err
 }
 
 func principalNameRow(account string, kind PrincipalType, baseName string) string {
@@ -85,111 +71,90 @@ func principalNameRow(account string, kind PrincipalType, baseName string) strin
 
 func (p *Principal) nameRow() string { return principalNameRow(p.Account, p.Type, p.baseName()) }
 
-// putPrincipal writes the rows of a new principal.
-func (s *Server) putPrincipal(tx *ledger.Tx, p *Principal, c Credentials) error {
-	secret, err := s.rootKey.Wrap([]byte(c.SecretAccessKey), secretBinding(c.AccessKeyID))
+// putJSON writes a row whose content is JSON.
+func putJSON(tx *ledger.Tx, table, id string, value any) error {
+	content, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	content, err := json.Marshal(principalRecord{Principal: *p, Created: s.now().UTC(), Secret: secret})
-	if err != nil {
-		return err
-	}
-	entry, err := json.Marshal(principalEntry{p.IdentityARN(), p.ID, c.AccessKeyID})
-	if err != nil {
-		return err
-	}
-	for _, row := range []struct {
-		table, id string
-		content   []byte
-	}{{tablePrincipal, c.AccessKeyID, content}, {tablePrincipalName, p.nameRow(), entry}, {tablePrincipalID, p.ID, entry}} {
-		if _, err := tx.Put(row.table, row.id, row.content); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = tx.Put(table, id, content)
+	return err
+}
+
+func putPrincipal(tx *ledger.Tx, r *principalRecord) error {
+	return putJSON(tx, tablePrincipal, r.ID, r)
 }
 
 // deletePrincipal deletes the rows of a principal. Of one whose own row was
 // tampered with the others are looked for.
 func deletePrincipal(tx *ledger.Tx, p *PrincipalInfo) error {
-	if err := tx.Delete(tablePrincipal, p.AccessKeyID); err != nil {
-		return err
+	names, keys := []string{p.nameRow()}, make([]string, 0, maxAccessKeys)
+	for _, k := range p.AccessKeys {
+		keys = append(keys, k.ID)
 	}
-	names, ids := []string{p.nameRow()}, []string{p.ID}
 	if p.Tampered != "" {
 		var err error
-		if names, err = entriesOf(tx, tablePrincipalName, p.AccessKeyID); err != nil {
+		if names, err = rowsOf(tx, tablePrincipalName, func(e *principalEntry) bool { return e.ID == p.ID }); err != nil {
 			return err
 		}
-		if ids, err = entriesOf(tx, tablePrincipalID, p.AccessKeyID); err != nil {
+		own, err := rowsOf(tx, tableAccessKey, func(k *accessKeyRecord) bool { return k.Principal == p.ID })
+		if err != nil {
 			return err
 		}
+		keys = append(keys, own...)
 	}
-	for _, row := range names {
-		if err := absentIsNil(tx.Delete(tablePrincipalName, row)); err != nil {
-			return err
-		}
-	}
-	for _, row := range ids {
-		if err := absentIsNil(tx.Delete(tablePrincipalID, row)); err != nil {
-			return err
+	for table, ids := range map[string][]string{tablePrincipal: {p.ID}, tablePrincipalName: names, tableAccessKey: keys, tableAccessKeyUse: keys} {
+		for _, id := range ids {
+			if id == "" {
+				continue
+			}
+			if err := absentIsNil(tx.Delete(table, id)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// entriesOf returns the rows that lead to an access key, as far as they can be
-// believed.
-func entriesOf(tx *ledger.Tx, table, accessKeyID string) (rows []string, err error) {
-	scanErr := tx.Scan(table, "", func(row ledger.Row) bool {
-		var e principalEntry
-		if row.Err == nil && json.Unmarshal(row.Content, &e) == nil && e.AccessKeyID == accessKeyID {
-			rows = append(rows, row.ID)
+// rowsOf returns the ids of the rows that fit, as far as they can be believed.
+func rowsOf[T any](tx *ledger.Tx, table string, fits func(*T) bool) (ids []string, err error) {
+	err = tx.Scan(table, "", func(row ledger.Row) bool {
+		record := new(T)
+		if row.Err == nil && json.Unmarshal(row.Content, record) == nil && fits(record) {
+			ids = append(ids, row.ID)
 		}
 		return true
 	})
-	return rows, scanErr
+	return ids, err
 }
 
-// findPrincipal returns the entry of a row of the two tables, nil if there is none.
-// fits tells whether a principal that no row leads to is the one: stores that were
-// written before there were such rows have some.
-func (s *Server) findPrincipal(tx *ledger.Tx, table, id string, fits func(*Principal) bool) (*principalEntry, error) {
-	content, _, err := tx.Get(table, id)
-	if err == nil {
-		e := new(principalEntry)
-		if err := json.Unmarshal(content, e); err != nil {
-			return nil, fmt.Errorf("kms: row %s of table %s: %w", id, table, err)
-		}
-		return e, nil
-	}
-	if !errors.Is(err, keystore.ErrNotFound) || s.allListed.Load() {
+// findPrincipal returns the entry of a name, nil if there is none.
+func findPrincipal(tx *ledger.Tx, nameRow string) (*principalEntry, error) {
+	content, _, err := tx.Get(tablePrincipalName, nameRow)
+	if err != nil {
 		return nil, absentIsNil(err)
 	}
-	all, err := scanPrincipals(tx)
-	if err != nil {
-		return nil, err
+	e := new(principalEntry)
+	if err := json.Unmarshal(content, e); err != nil {
+		return nil, fmt.Errorf("kms: row %s of table %s: %w", nameRow, tablePrincipalName, err)
 	}
-	listed := true
-	for i := range all {
-		p := &all[i]
-		listed = listed && !p.unlisted
-		if p.unlisted && fits(&p.Principal) {
-			return &principalEntry{p.IdentityARN(), p.ID, p.AccessKeyID}, nil
-		}
+	return e, nil
+}
+
+// readPrincipal returns the principal with a unique id. It is shared: nobody may
+// change it. The error matches [keystore.ErrNotFound] if there is none.
+func readPrincipal(tx *ledger.Tx, id string) (*principalRecord, uint64, error) {
+	if keystore.CheckName(tablePrincipal, id) != nil {
+		return nil, 0, keystore.ErrNotFound
 	}
-	if listed {
-		s.allListed.Store(true) // nothing writes unlisted ones any more
-	}
-	return nil, nil
+	return ledger.GetCached(tx, tablePrincipal, id, parsePrincipal)
 }
 
 // principalByRef returns the principal that a policy or a grant names as a user, a
 // role or a session of a role; nil if there is none.
-func (s *Server) principalByRef(tx *ledger.Tx, ref policy.PrincipalRef) (*principalEntry, error) {
+func principalByRef(tx *ledger.Tx, ref policy.PrincipalRef) (*principalEntry, error) {
 	if ref.Account == "" {
-		return s.principalByID(tx, ref.Value)
+		return principalByID(tx, ref.Value)
 	}
 	arn, kind := ref.Value, User
 	switch ref.Kind {
@@ -200,9 +165,7 @@ func (s *Server) principalByRef(tx *ledger.Tx, ref policy.PrincipalRef) (*princi
 		kind, arn = Role, arn[:strings.LastIndexByte(arn, '/')]
 	}
 	baseName := arn[strings.LastIndexByte(arn, '/')+1:]
-	e, err := s.findPrincipal(tx, tablePrincipalName, principalNameRow(ref.Account, kind, baseName), func(p *Principal) bool {
-		return p.Account == ref.Account && p.Type == kind && p.baseName() == baseName
-	})
+	e, err := findPrincipal(tx, principalNameRow(ref.Account, kind, baseName))
 	if err != nil || e == nil {
 		return nil, err
 	}
@@ -213,8 +176,12 @@ func (s *Server) principalByRef(tx *ledger.Tx, ref policy.PrincipalRef) (*princi
 }
 
 // principalByID returns the principal with a unique id, nil if there is none.
-func (s *Server) principalByID(tx *ledger.Tx, id string) (*principalEntry, error) {
-	return s.findPrincipal(tx, tablePrincipalID, id, func(p *Principal) bool { return p.ID == id })
+func principalByID(tx *ledger.Tx, id string) (*principalEntry, error) {
+	r, _, err := readPrincipal(tx, id)
+	if err != nil {
+		return nil, absentIsNil(err)
+	}
+	return &principalEntry{r.IdentityARN(), r.ID}, nil
 }
 
 // knowsAccount tells whether all principals of the account are known: it is the
@@ -228,11 +195,7 @@ func (s *Server) knowsAccount(tx *ledger.Tx, account string) (bool, error) {
 		known = true
 		return false
 	})
-	if err != nil || known {
-		return known, err
-	}
-	e, err := s.findPrincipal(tx, tablePrincipalName, account+"/", func(p *Principal) bool { return p.Account == account })
-	return e != nil, err
+	return known, err
 }
 
 // errPrincipalRef: a policy or a grant names a user or a role that does not exist.
@@ -248,7 +211,7 @@ func (s *Server) uniqueID(tx *ledger.Tx, ref policy.PrincipalRef) (string, error
 	default:
 		return "", nil
 	}
-	e, err := s.principalByRef(tx, ref)
+	e, err := principalByRef(tx, ref)
 	if err != nil {
 		return "", err
 	}

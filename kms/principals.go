@@ -5,20 +5,13 @@ package kms
 import (
 	"cmp"
 	"context"
-	"encoding/base32"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/ledger"
 )
-
-// accessKeyPrefix begins the id of an access key, as at AWS.
-const accessKeyPrefix = "AKIA"
 
 // AdminName is the user that [Server.EnsureAdmin] makes.
 const AdminName = "admin"
@@ -33,59 +26,82 @@ var (
 	ErrNoPrincipal = errors.New("kms: there is no such principal")
 	// ErrPrincipal: the description of a principal breaks a rule.
 	ErrPrincipal = errors.New("kms: not a principal")
-	// ErrAccessKey: no principal has the access key.
+	// ErrAccessKey: no principal has the access key, or it may not use it.
 	ErrAccessKey = errors.New("kms: unknown access key")
 )
-
-// Credentials are an access key. The secret is shown once, when it is made.
-type Credentials struct {
-	AccessKeyID     string
-	SecretAccessKey string
-}
 
 // A PrincipalInfo is a principal as it is listed.
 type PrincipalInfo struct {
 	Principal
-	ARN         string    `json:"arn"`
-	AccessKeyID string    `json:"access_key_id"`
-	Created     time.Time `json:"created"`
+	ARN        string          `json:"arn"`
+	AccessKeys []AccessKeyInfo `json:"access_keys"`
+	Created    time.Time       `json:"created"`
+	Disabled   bool            `json:"disabled"`
+	// RevokedBefore ends the sessions that were issued before it.
+	RevokedBefore time.Time `json:"revoked_before,omitzero"`
 	// Tampered says what is wrong with the row, and that all else of the
 	// principal is unknown; empty if nothing is. Such a principal is refused.
 	Tampered string `json:"tampered,omitempty"`
 
-	unlisted bool // as in principalRecord
+	trusted map[string]string
 }
 
-// AddPrincipal makes a principal with one access key and a new unique id, whatever
-// p has for one. An empty account is that of the store. The error matches
+// An AccessKeyInfo is an access key as it is listed.
+type AccessKeyInfo struct {
+	ID      string    `json:"id"`
+	Active  bool      `json:"active"`
+	Created time.Time `json:"created"`
+	// LastUsed is the day of the last use, such as "2026-11-21", as far as it is
+	// written down; empty if there was none.
+	LastUsed string `json:"last_used,omitempty"`
+	// Tampered says what is wrong with the row of the key; empty if nothing is.
+	Tampered string `json:"tampered,omitempty"`
+}
+
+// AddPrincipal makes a principal with a new unique id, whatever p has for one, and
+// one access key. A role with a trust policy, which is there to be assumed, gets no
+// access key. An empty account is that of the store. The error matches
 // [ErrPrincipal] or [ErrPrincipalExists]: names are unique without regard to case
 // and path.
 func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, error) {
-	if p.Account == "" {
-		p.Account = s.account
-	}
+	p.Account = cmp.Or(p.Account, s.account)
 	if p.Policies == nil {
 		p.Policies = []string{}
 	}
 	if err := checkPrincipal(&p); err != nil {
 		return Credentials{}, err
 	}
-	credentials, err := s.newCredentials()
+	credentials, err := s.newCredentials(accessKeyPrefix)
 	if err != nil {
 		return Credentials{}, err
+	}
+	if p.TrustPolicy != "" {
+		credentials = Credentials{}
 	}
 	if p.ID, err = s.newUniqueID(p.Type); err != nil {
 		return Credentials{}, err
 	}
 	err = s.changePrincipals(ctx, "AddPrincipal", func(tx *ledger.Tx) (*PrincipalInfo, error) {
-		existing, err := s.findPrincipal(tx, tablePrincipalName, p.nameRow(), func(other *Principal) bool { return other.nameRow() == p.nameRow() })
+		existing, err := findPrincipal(tx, p.nameRow())
 		if err != nil {
 			return nil, err
 		}
 		if existing != nil {
 			return nil, fmt.Errorf("%w: %s", ErrPrincipalExists, existing.ARN)
 		}
-		return &PrincipalInfo{Principal: p, AccessKeyID: credentials.AccessKeyID}, s.putPrincipal(tx, &p, credentials)
+		r := &principalRecord{Principal: p, Created: s.now().UTC()}
+		if err := putJSON(tx, tablePrincipalName, p.nameRow(), principalEntry{p.IdentityARN(), p.ID}); err != nil {
+			return nil, err
+		}
+		if r.Trusted, err = s.trusted(tx, &p); err != nil {
+			return nil, err
+		}
+		if credentials.AccessKeyID != "" {
+			if err := s.putAccessKey(tx, r, credentials); err != nil {
+				return nil, err
+			}
+		}
+		return infoOf(r), putPrincipal(tx, r)
 	})
 	if err != nil {
 		return Credentials{}, err
@@ -94,7 +110,7 @@ func (s *Server) AddPrincipal(ctx context.Context, p Principal) (Credentials, er
 }
 
 // changePrincipals makes a change for the operator. The event has all of the
-// principal that fn returns but its secret: it must say what the principal may do
+// principal that fn returns but its secrets: it must say what the principal may do
 // from then on, or could do till then.
 func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*ledger.Tx) (*PrincipalInfo, error)) error {
 	event, err := s.ownEvent(name, "Operator")
@@ -112,62 +128,91 @@ func (s *Server) changePrincipals(ctx context.Context, name string, fn func(*led
 
 // parameters is the principal in an event.
 func (p *PrincipalInfo) parameters() map[string]any {
-	m := map[string]any{"accessKeyId": p.AccessKeyID}
+	m := map[string]any{}
+	if len(p.AccessKeys) > 0 {
+		keys := make([]string, len(p.AccessKeys))
+		for i, k := range p.AccessKeys {
+			keys[i] = k.ID
+		}
+		m["accessKeyIds"] = keys
+	}
 	if p.Tampered != "" {
-		m["tampered"] = clip(p.Tampered)
+		m["principalId"], m["tampered"] = p.ID, clip(p.Tampered)
 		return m
 	}
 	m["principal"], m["principalId"], m["policies"] = p.IdentityARN(), p.ID, p.Policies
 	if p.Boundary != "" {
 		m["permissionsBoundary"] = p.Boundary
 	}
+	if p.TrustPolicy != "" {
+		m["assumeRolePolicyDocument"] = p.TrustPolicy
+	}
+	if p.MaxSession != 0 {
+		m["maxSessionDuration"] = p.MaxSession
+	}
 	if len(p.Tags) > 0 {
 		m["tags"] = p.Tags
+	}
+	if p.Disabled {
+		m["disabled"] = true
+	}
+	if !p.RevokedBefore.IsZero() {
+		m["revokedBefore"] = p.RevokedBefore.Format(time.RFC3339)
 	}
 	return m
 }
 
-func secretBinding(accessKeyID string) []byte {
-	return []byte("cretula.kms.access-key\x00" + accessKeyID)
-}
-
-// newCredentials makes an access key in AWS's shape: 20 characters and 40.
-func (s *Server) newCredentials() (Credentials, error) {
-	var random [10 + 30]byte
-	if _, err := io.ReadFull(s.random, random[:]); err != nil {
-		return Credentials{}, err
+// infoOf is the principal of a record, with no more of its access keys than their ids.
+func infoOf(r *principalRecord) *PrincipalInfo {
+	info := &PrincipalInfo{
+		Principal: r.Principal, ARN: r.ARN(), Created: r.Created, Disabled: r.Disabled, RevokedBefore: r.RevokedBefore,
+		AccessKeys: make([]AccessKeyInfo, len(r.AccessKeys)), trusted: r.Trusted,
 	}
-	return Credentials{
-		AccessKeyID:     accessKeyPrefix + base32.StdEncoding.EncodeToString(random[:10]),
-		SecretAccessKey: base64.StdEncoding.EncodeToString(random[10:]),
-	}, nil
+	for i, id := range r.AccessKeys {
+		info.AccessKeys[i] = AccessKeyInfo{ID: id, Active: true}
+	}
+	return info
 }
 
-// RemovePrincipal removes a principal and its access key, which is refused from
-// then on. name is the name of a user or role of the account (empty: the
-// store's), with its path or without, or an access key id, which also reaches a
-// row that was tampered with. The error matches [ErrNoPrincipal], or [ErrPrincipal] if a user and a
-// role have that name.
+// record is what infoOf was made of.
+func (p *PrincipalInfo) record() *principalRecord {
+	r := &principalRecord{Principal: p.Principal, Created: p.Created, Disabled: p.Disabled, RevokedBefore: p.RevokedBefore, Trusted: p.trusted}
+	for _, k := range p.AccessKeys {
+		r.AccessKeys = append(r.AccessKeys, k.ID)
+	}
+	return r
+}
+
+// find returns the one principal that is meant: by the name of a user or role of
+// the account, with its path or without, by its unique id or by one of its access
+// key ids, which also reach a row that was tampered with.
+func find(all []PrincipalInfo, name, account string) (*PrincipalInfo, error) {
+	found := slices.DeleteFunc(all, func(p PrincipalInfo) bool {
+		named := p.Tampered == "" && p.Account == account && (p.Name == name || p.baseName() == name)
+		return !named && (p.ID != name || name == "") && !p.hasKey(name)
+	})
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("%w: %q", ErrNoPrincipal, name)
+	case 1:
+		return &found[0], nil
+	}
+	return nil, fmt.Errorf("%w: a user and a role are called %q: name the unique id or an access key", ErrPrincipal, name)
+}
+
+// RemovePrincipal removes a principal with its access keys, which are refused from
+// then on, as are its sessions. name and account are as for [Server.FindPrincipal].
+// The error matches [ErrNoPrincipal], or [ErrPrincipal] if a user and a role have
+// that name.
 func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (PrincipalInfo, error) {
 	var removed PrincipalInfo
-	account = cmp.Or(account, s.account)
 	err := s.changePrincipals(ctx, "RemovePrincipal", func(tx *ledger.Tx) (*PrincipalInfo, error) {
-		all, err := scanPrincipals(tx)
+		p, err := s.findInfo(tx, name, account)
 		if err != nil {
 			return nil, err
 		}
-		found := slices.DeleteFunc(all, func(p PrincipalInfo) bool {
-			named := p.Tampered == "" && p.Account == account && (p.Name == name || p.baseName() == name)
-			return !named && p.AccessKeyID != name
-		})
-		switch len(found) {
-		case 0:
-			return nil, fmt.Errorf("%w: %q", ErrNoPrincipal, name)
-		case 1:
-			removed = found[0]
-			return &removed, deletePrincipal(tx, &removed)
-		}
-		return nil, fmt.Errorf("%w: a user and a role are called %q: name the access key", ErrPrincipal, name)
+		removed = *p
+		return p, deletePrincipal(tx, p)
 	})
 	if err != nil {
 		return PrincipalInfo{}, err
@@ -175,21 +220,50 @@ func (s *Server) RemovePrincipal(ctx context.Context, name, account string) (Pri
 	return removed, nil
 }
 
+func (s *Server) findInfo(tx *ledger.Tx, name, account string) (*PrincipalInfo, error) {
+	all, err := s.scanPrincipals(tx)
+	if err != nil {
+		return nil, err
+	}
+	return find(all, name, cmp.Or(account, s.account))
+}
+
+// FindPrincipal returns a principal. name is the name of a user or role of the
+// account (empty: the store's), with its path or without, its unique id, or the id
+// of one of its access keys; the latter two also reach a row that was tampered with.
+// The error matches [ErrNoPrincipal], or [ErrPrincipal] if a user and a role have
+// that name.
+func (s *Server) FindPrincipal(ctx context.Context, name, account string) (PrincipalInfo, error) {
+	var found PrincipalInfo
+	err := s.ledger.View(ctx, func(tx *ledger.Tx) error {
+		p, err := s.findInfo(tx, name, account)
+		if err == nil {
+			found = *p
+		}
+		return err
+	})
+	return found, err
+}
+
 // ListPrincipals returns all principals, ordered by account, name and type.
 func (s *Server) ListPrincipals(ctx context.Context) ([]PrincipalInfo, error) {
 	var all []PrincipalInfo
 	err := s.ledger.View(ctx, func(tx *ledger.Tx) (err error) {
-		all, err = scanPrincipals(tx)
+		all, err = s.scanPrincipals(tx)
 		return err
 	})
 	return all, err
 }
 
-func scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
+func (s *Server) scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
+	keys, err := s.scanAccessKeys(tx)
+	if err != nil {
+		return nil, err
+	}
 	all := []PrincipalInfo{}
 	var bad error
-	err := tx.Scan(tablePrincipal, "", func(row ledger.Row) bool {
-		info := PrincipalInfo{AccessKeyID: row.ID}
+	err = tx.Scan(tablePrincipal, "", func(row ledger.Row) bool {
+		info := &PrincipalInfo{Principal: Principal{ID: row.ID}}
 		switch {
 		case IsTampered(row.Err):
 			info.Tampered = row.Err.Error()
@@ -198,82 +272,68 @@ func scanPrincipals(tx *ledger.Tx) ([]PrincipalInfo, error) {
 			return false
 		default:
 			var record *principalRecord
-			if record, bad = parsePrincipal(row.ID, row.Content); bad != nil {
+			if record, bad = parsePrincipal(row.Content); bad != nil {
 				return false
 			}
-			info.Principal, info.Created, info.unlisted = record.Principal, record.Created, record.unlisted
-			info.ARN = record.ARN()
+			info = infoOf(record)
 		}
-		all = append(all, info)
+		for i := range info.AccessKeys {
+			id := info.AccessKeys[i].ID
+			if k, ok := keys[id]; ok {
+				info.AccessKeys[i] = k
+			}
+			delete(keys, id)
+		}
+		all = append(all, *info)
 		return true
 	})
 	if err := errors.Join(bad, err); err != nil {
 		return nil, err
 	}
+	for _, k := range keys { // that no principal says it has: of one whose row is not readable, or added by hand
+		all = append(all, PrincipalInfo{AccessKeys: []AccessKeyInfo{k}, Tampered: cmp.Or(k.Tampered, "kms: the principal of this access key cannot be read")})
+	}
 	slices.SortFunc(all, func(a, b PrincipalInfo) int {
 		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type),
-			cmp.Compare(a.AccessKeyID, b.AccessKeyID))
+			cmp.Compare(a.ID, b.ID), cmp.Compare(a.firstKey(), b.firstKey()))
 	})
 	return all, nil
 }
 
-// An AccessKey is an access key of a principal. Its secret is wrapped until it is
-// asked for.
-type AccessKey struct {
-	// Principal is shared with others that ask: its policies and tags may not be
-	// changed.
-	Principal Principal
-	// Version is comparable, and differs wherever the secret does.
-	Version any
-
-	server  *Server
-	id      string
-	wrapped []byte
+func (p *PrincipalInfo) firstKey() string {
+	if len(p.AccessKeys) == 0 {
+		return ""
+	}
+	return p.AccessKeys[0].ID
 }
 
-// Secret returns the secret access key.
-func (k *AccessKey) Secret() ([]byte, error) {
-	secret, err := k.server.rootKey.Unwrap(k.wrapped, secretBinding(k.id))
+// scanAccessKeys returns all access keys by their ids.
+func (s *Server) scanAccessKeys(tx *ledger.Tx) (map[string]AccessKeyInfo, error) {
+	days, err := s.lastUsedDays(tx)
 	if err != nil {
-		return nil, fmt.Errorf("kms: secret of access key %s: %w", k.id, err)
+		return nil, err
 	}
-	return secret, nil
-}
-
-// FindAccessKey returns whose an access key is. The caller must verify a signature
-// with its secret before it believes anything. The error matches [ErrAccessKey],
-// or a [ledger.TamperedError] names the row.
-func (s *Server) FindAccessKey(ctx context.Context, id string) (AccessKey, error) {
-	if keystore.CheckName(tablePrincipal, id) != nil {
-		return AccessKey{}, ErrAccessKey
-	}
-	var record *principalRecord
-	err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
-		record, _, err = ledger.GetCached(tx, tablePrincipal, id, func(content []byte) (*principalRecord, error) {
-			return parsePrincipal(id, content)
-		})
-		return err
+	keys := map[string]AccessKeyInfo{}
+	var bad error
+	err = tx.Scan(tableAccessKey, "", func(row ledger.Row) bool {
+		info := AccessKeyInfo{ID: row.ID}
+		switch {
+		case IsTampered(row.Err):
+			info.Tampered = row.Err.Error()
+		case row.Err != nil:
+			bad = row.Err
+			return false
+		default:
+			var record *accessKeyRecord
+			if record, bad = parseAccessKey(row.Content); bad != nil {
+				return false
+			}
+			info.Active, info.Created, info.LastUsed = !record.Inactive, record.Created, days[row.ID]
+		}
+		keys[row.ID] = info
+		return true
 	})
-	if errors.Is(err, keystore.ErrNotFound) {
-		return AccessKey{}, ErrAccessKey
-	}
-	if err != nil {
-		return AccessKey{}, err
-	}
-	return AccessKey{Principal: record.Principal, Version: record.version, server: s, id: id, wrapped: record.Secret}, nil
-}
-
-// AccessKey returns whose an access key is, and its secret: see [Server.FindAccessKey].
-func (s *Server) AccessKey(ctx context.Context, id string) (Principal, string, error) {
-	found, err := s.FindAccessKey(ctx, id)
-	if err != nil {
-		return Principal{}, "", err
-	}
-	secret, err := found.Secret()
-	if err != nil {
-		return Principal{}, "", err
-	}
-	return found.Principal, string(secret), nil
+	return keys, errors.Join(bad, err)
 }
 
 // EnsureAdmin makes the user admin of the store's account, who may do everything
@@ -285,17 +345,28 @@ func (s *Server) EnsureAdmin(ctx context.Context) (Credentials, error) {
 	if !errors.Is(err, ErrPrincipalExists) {
 		return credentials, err
 	}
-	var existing *principalEntry
+	var key string
 	err = s.ledger.View(ctx, func(tx *ledger.Tx) error {
-		existing, err = s.findPrincipal(tx, tablePrincipalName, admin.nameRow(), func(p *Principal) bool { return p.nameRow() == admin.nameRow() })
-		return err
+		existing, err := findPrincipal(tx, admin.nameRow())
+		if err != nil {
+			return err
+		}
+		if existing == nil || existing.ARN != admin.IdentityARN() {
+			return ErrNoPrincipal
+		}
+		r, _, err := readPrincipal(tx, existing.ID)
+		if err != nil {
+			return err
+		}
+		if len(r.AccessKeys) == 0 {
+			return fmt.Errorf("%w: %s has none", ErrAccessKey, existing.ARN)
+		}
+		key = r.AccessKeys[0]
+		return nil
 	})
 	if err != nil {
 		return Credentials{}, err
 	}
-	if existing == nil || existing.ARN != admin.IdentityARN() {
-		return Credentials{}, ErrNoPrincipal
-	}
-	_, secret, err := s.AccessKey(ctx, existing.AccessKeyID)
-	return Credentials{existing.AccessKeyID, secret}, err
+	_, secret, err := s.AccessKey(ctx, key)
+	return Credentials{key, secret}, err
 }

@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"sync/atomic"
 	"time"
 
 	"github.com/cretula/cretula/attestation"
@@ -65,8 +64,8 @@ type Server struct {
 	now        func() time.Time
 	random     io.Reader
 	policies   policyCache
-	allListed  atomic.Bool // see findPrincipal
 	uses       uses
+	keyDays    keyDays
 	pairs      pairs
 	explaining chan struct{} // see findEvent
 }

@@ -58,7 +58,7 @@ func TestKeptRowsAreComparedWithTheStore(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		caller := &Caller{Principal: found.Principal, AccessKeyID: admin.AccessKeyID, Region: "us-east-1"}
+		caller := &Caller{Principal: found.Caller.Principal, AccessKeyID: admin.AccessKeyID, Region: "us-east-1"}
 		if blob == nil {
 			key, err := Do[kmsapi.CreateKeyOutput](ctx, s, caller, &kmsapi.CreateKeyInput{})
 			if err != nil {
@@ -91,7 +91,7 @@ func TestKeptRowsAreComparedWithTheStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, table := range []string{tablePrincipal, tableKey, tablePolicy, tableMaterial} {
+	for _, table := range []string{tableAccessKey, tablePrincipal, tableKey, tablePolicy, tableMaterial} {
 		var row keystore.Row
 		err := store.View(ctx, func(tx keystore.Tx) error {
 			return tx.Scan(table, "", func(r keystore.Row) bool { row = r; return false })

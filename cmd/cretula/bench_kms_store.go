@@ -102,16 +102,13 @@ func (r *benchRig) setUp(ctx context.Context, dir string) (err error) {
 
 // benchCaller returns whom the credentials belong to, as the caller of a request.
 func benchCaller(ctx context.Context, server *kms.Server, c kms.Credentials) (*kms.Caller, error) {
-	all, err := server.ListPrincipals(ctx)
+	found, err := server.FindAccessKey(ctx, c.AccessKeyID)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range all {
-		if p.AccessKeyID == c.AccessKeyID {
-			return &kms.Caller{Principal: p.Principal, AccessKeyID: c.AccessKeyID, Region: benchRegion}, nil
-		}
-	}
-	return nil, kms.ErrNoPrincipal
+	caller := found.Caller
+	caller.Region = benchRegion
+	return &caller, nil
 }
 
 // benchKey makes a key and encrypts the secret under it.

@@ -217,7 +217,7 @@ func showAdded(ctx context.Context, env *cli.Env, f *principalFlags, file *os.Fi
 	}
 	all, listErr := admin.ListPrincipals(ctx)
 	for _, info := range all {
-		if info.AccessKeyID == added.AccessKeyID {
+		if len(info.AccessKeys) == 1 && info.AccessKeys[0].ID == added.AccessKeyID {
 			added.Type, added.Name, added.Account, added.ARN, added.ID = info.Type, info.Name, info.Account, info.Principal.ARN(), info.ID
 		}
 	}
@@ -294,18 +294,30 @@ func printPrincipals(env *cli.Env, all []kms.PrincipalInfo, asJSON bool) error {
 		}{"cretula.kms.principals.v1", all})
 	}
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "ACCESS KEY\tPRINCIPAL\tID\tPOLICIES\tBOUNDARY\tTAGS\tCREATED")
+	fmt.Fprintln(w, "PRINCIPAL\tID\tPOLICIES\tBOUNDARY\tTAGS\tCREATED\tACCESS KEYS")
 	for _, p := range all {
+		keys := make([]string, len(p.AccessKeys))
+		for i, k := range p.AccessKeys {
+			keys[i] = cli.Printable(k.ID)
+			if k.Tampered != "" && p.ID != "" {
+				fmt.Fprintf(w, "%s\tREFUSED: %s\n", keys[i], cli.Printable(k.Tampered))
+			} else if !k.Active && k.Tampered == "" {
+				keys[i] += " (inactive)"
+			}
+		}
 		if p.Tampered != "" {
-			fmt.Fprintf(w, "%s\tREFUSED: %s\n", cli.Printable(p.AccessKeyID), cli.Printable(p.Tampered))
+			fmt.Fprintf(w, "%s\tREFUSED: %s\n", cmp.Or(cli.Printable(p.ID), strings.Join(keys, ", ")), cli.Printable(p.Tampered))
 			continue
 		}
 		boundary := "-"
 		if p.Boundary != "" {
 			boundary = fmt.Sprintf("%d bytes", len(p.Boundary))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", p.AccessKeyID, cli.Printable(p.IdentityARN()), p.ID,
-			len(p.Policies), boundary, len(p.Tags), p.Created.UTC().Format(time.RFC3339))
+		if p.Disabled {
+			keys = append(keys, "(disabled)")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%s\t%s\n", cli.Printable(p.IdentityARN()), p.ID,
+			len(p.Policies), boundary, len(p.Tags), p.Created.UTC().Format(time.RFC3339), strings.Join(keys, ", "))
 	}
 	return w.Flush()
 }
@@ -326,7 +338,7 @@ role have the same name or where the stored row was tampered with.`,
 				if err != nil {
 					return principalError(err)
 				}
-				fmt.Fprintf(env.Stderr, "removed %s\n", cli.Printable(cmp.Or(removed.ARN, removed.AccessKeyID)))
+				fmt.Fprintf(env.Stderr, "removed %s\n", cli.Printable(cmp.Or(removed.ARN, args[0])))
 				return nil
 			})
 		},

@@ -83,7 +83,7 @@ func TestProtocol(t *testing.T) {
 		t.Errorf("%+v, %v", owner, err)
 	}
 	all, err := c.ListPrincipals(ctx)
-	if err != nil || len(all) != 1 || all[0].ARN != "arn:aws:iam::000000000000:user/alice" || all[0].AccessKeyID != credentials.AccessKeyID {
+	if err != nil || len(all) != 1 || all[0].ARN != "arn:aws:iam::000000000000:user/alice" || all[0].AccessKeys[0].ID != credentials.AccessKeyID {
 		t.Errorf("%+v, %v", all, err)
 	}
 	for want, err := range map[error]error{
@@ -102,7 +102,7 @@ func TestProtocol(t *testing.T) {
 	if removed, err := c.RemovePrincipal(ctx, "..", ""); err != nil || removed.Name != ".." {
 		t.Errorf("%+v, %v", removed, err)
 	}
-	if removed, err := c.RemovePrincipal(ctx, "alice", ""); err != nil || removed.AccessKeyID != credentials.AccessKeyID {
+	if removed, err := c.RemovePrincipal(ctx, "alice", ""); err != nil || removed.AccessKeys[0].ID != credentials.AccessKeyID {
 		t.Errorf("%+v, %v", removed, err)
 	}
 	if _, _, err := server.AccessKey(ctx, credentials.AccessKeyID); !errors.Is(err, kms.ErrAccessKey) {

@@ -27,21 +27,23 @@ func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error
 	if err != nil {
 		return nil, kms.Fault(err)
 	}
-	return &kms.Caller{Principal: result.Owner, AccessKeyID: result.AccessKeyID, Region: result.Region}, nil
+	caller := result.Owner
+	caller.Region = result.Region
+	return &caller, nil
 }
 
 // lookup finds the secret of an access key. There are no sessions, so that a
 // request with a session token has no valid one.
-func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.Secret, kms.Principal, error) {
+func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.Secret, kms.Caller, error) {
 	if token != "" {
-		return sigv4.Secret{}, kms.Principal{}, sigv4.ErrUnknown
+		return sigv4.Secret{}, kms.Caller{}, sigv4.ErrUnknown
 	}
 	found, err := h.KMS.FindAccessKey(ctx, accessKeyID)
 	if errors.Is(err, kms.ErrAccessKey) {
 		err = sigv4.ErrUnknown
 	}
 	if err != nil {
-		return sigv4.Secret{}, kms.Principal{}, err
+		return sigv4.Secret{}, kms.Caller{}, err
 	}
-	return sigv4.Secret{Version: found.Version, Read: found.Secret}, found.Principal, nil
+	return sigv4.Secret{Version: found.Version, Read: found.Secret}, found.Caller, nil
 }

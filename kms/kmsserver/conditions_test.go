@@ -281,8 +281,8 @@ func TestConditionKeysOfCallers(t *testing.T) {
 	keyARN := s.key("")
 	_, user := s.add(kms.Principal{Type: kms.User, Name: "probe"})
 	_, role := s.add(kms.Principal{Type: kms.Role, Name: "probe"})
-	s.remove(user.AccessKeyID)
-	s.remove(role.AccessKeyID)
+	s.remove(user.AccessKeys[0].ID)
+	s.remove(role.AccessKeys[0].ID)
 	for _, c := range []struct {
 		kind                     kms.PrincipalType
 		key, operator, good, bad string
@@ -310,7 +310,7 @@ func TestConditionKeysOfCallers(t *testing.T) {
 			if err := s.mayDescribe(caller, keyARN); (err == nil) != (name == "good") {
 				t.Errorf("%s, %s, %s: %v", c.kind, c.key, name, err)
 			}
-			s.remove(info.AccessKeyID)
+			s.remove(info.AccessKeys[0].ID)
 		}
 	}
 }

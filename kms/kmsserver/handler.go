@@ -34,7 +34,7 @@ const ExplainTarget = "CretulaService.ExplainDecision"
 
 type handler struct {
 	Config
-	verifier *sigv4.Verifier[kms.Principal]
+	verifier *sigv4.Verifier[kms.Caller]
 }
 
 // An exchange is one request on its way; the log record is made of it.

@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/cretula/cretula/kms"
-	"github.com/cretula/cretula/kms/ledger"
 )
 
 // add is AddPrincipal, with the principal as it is listed after it.
@@ -30,7 +29,7 @@ func (s *service) add(p kms.Principal) (kms.Credentials, kms.PrincipalInfo) {
 		s.t.Fatal(err)
 	}
 	for _, info := range all {
-		if info.AccessKeyID == c.AccessKeyID {
+		if len(info.AccessKeys) == 1 && info.AccessKeys[0].ID == c.AccessKeyID {
 			return c, info
 		}
 	}
@@ -100,7 +99,7 @@ func TestRemovedPrincipalsInKeyPolicies(t *testing.T) {
 			if got := policyOf(); got != text {
 				t.Errorf("the policy is not the one that was put: %s", got)
 			}
-			s.remove(info.AccessKeyID)
+			s.remove(old.AccessKeyID)
 			shown := strings.Replace(text, c.named, info.ID, 1) // not in the condition
 			if got := policyOf(); got != shown {
 				t.Errorf("after removal:\n got %s\nwant %s", got, shown)
@@ -234,7 +233,7 @@ func TestPrincipalsOnRecord(t *testing.T) {
 	c, info := s.add(kms.Principal{Type: kms.Role, Name: "batch/worker", Policies: []string{kms.AdminPolicy, limit}, Boundary: limit, Tags: map[string]string{"team": "red"}})
 	s.remove("worker")
 	want := fmt.Sprint(map[string]any{
-		"principal": "arn:aws:iam::000000000000:role/batch/worker", "principalId": info.ID, "accessKeyId": c.AccessKeyID,
+		"principal": "arn:aws:iam::000000000000:role/batch/worker", "principalId": info.ID, "accessKeyIds": []any{c.AccessKeyID},
 		"policies": []any{kms.AdminPolicy, limit}, "permissionsBoundary": limit, "tags": map[string]any{"team": "red"},
 	})
 	for _, name := range []string{"AddPrincipal", "RemovePrincipal"} {
@@ -260,78 +259,5 @@ func TestLongPoliciesOnRecord(t *testing.T) {
 	p.Name, p.Policies = "longer", append(p.Policies, long)
 	if _, err := s.kms.AddPrincipal(t.Context(), p); !errors.Is(err, kms.ErrPrincipal) {
 		t.Errorf("more than the bound: %v", err)
-	}
-}
-
-// A row of a principal of an older store, without unique id and without the rows
-// that lead to it, stays what it was.
-func TestOlderPrincipals(t *testing.T) {
-	var rows *ledger.Ledger
-	first := newService(t, func(c *kms.Config) { rows = c.Ledger })
-	keyARN := first.key(adminPolicy)
-	makeOlder(t, rows, first.admin.AccessKeyID)
-	s := serve(t, first.dir, first.files)
-	if s.admin != first.admin {
-		t.Fatal("another administrator was made")
-	}
-	old := s.client(s.admin, region)
-	if _, err := old.GetKeyPolicy(t.Context(), &awskms.GetKeyPolicyInput{KeyId: &keyARN}); err == nil {
-		t.Error("the policy bound another id")
-	}
-	delegated := s.key("")
-	text := adminPolicy
-	put := func() error {
-		_, err := old.PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &delegated, Policy: &text})
-		return err
-	}
-	for range 2 {
-		if err := put(); err != nil {
-			t.Fatalf("the name of an older principal: %v", err)
-		}
-	}
-	all, err := s.kms.ListPrincipals(t.Context())
-	if err != nil || len(all) != 1 || len(all[0].ID) != 21 || all[0].Tampered != "" {
-		t.Fatalf("%+v, %v", all, err)
-	}
-	text = strings.Replace(adminPolicy, "arn:aws:iam::000000000000:user/admin", all[0].ID, 1)
-	if err := put(); err != nil {
-		t.Errorf("its id: %v", err)
-	}
-	if _, err := s.kms.AddPrincipal(t.Context(), kms.Principal{Type: kms.User, Name: "Admin"}); !errors.Is(err, kms.ErrPrincipalExists) {
-		t.Errorf("its name: %v", err)
-	}
-	if again, err := s.kms.EnsureAdmin(t.Context()); err != nil || again != s.admin {
-		t.Errorf("%v, %v", again.AccessKeyID, err)
-	}
-	s.remove("admin")
-	anew, err := s.kms.EnsureAdmin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantCode(t, s.mayDescribe(anew, delegated), "AccessDeniedException")
-}
-
-// makeOlder makes a principal's rows those of a store from before unique ids.
-func makeOlder(t *testing.T, rows *ledger.Ledger, accessKeyID string) {
-	t.Helper()
-	err := rows.Update(t.Context(), func(tx *ledger.Tx) error {
-		content, _, err := tx.Get("principal", accessKeyID)
-		if err != nil {
-			return err
-		}
-		var row map[string]any
-		if err := json.Unmarshal(content, &row); err != nil {
-			return err
-		}
-		id := row["id"].(string)
-		delete(row, "id")
-		if content, err = json.Marshal(row); err != nil {
-			return err
-		}
-		_, err = tx.Put("principal", accessKeyID, content)
-		return errors.Join(err, tx.Delete("principal-id", id), tx.Delete("principal-name", "000000000000/user/admin"))
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -61,7 +61,7 @@ func New(c Config) (http.Handler, error) {
 		c.Now = time.Now
 	}
 	h := &handler{Config: c}
-	verifier, err := sigv4.New(sigv4.Options[kms.Principal]{Service: "kms", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
+	verifier, err := sigv4.New(sigv4.Options[kms.Caller]{Service: "kms", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,7 +123,7 @@ func TestTamperedPrincipal(t *testing.T) {
 	}
 	// bob gives himself the rights of alice.
 	edit(t, s.dir, func(tx keystore.Tx) error {
-		row, err := tx.Get("principal", alice.AccessKeyID)
+		row, err := tx.Get("access-key", alice.AccessKeyID)
 		if err != nil {
 			return err
 		}
@@ -139,11 +140,66 @@ func TestTamperedPrincipal(t *testing.T) {
 		t.Errorf("alice: %v", err)
 	}
 	all, err := s.kms.ListPrincipals(t.Context())
-	if err != nil || len(all) != 3 || all[0].Tampered == "" {
+	if err != nil || len(all) != 3 || all[2].AccessKeys[0].Tampered == "" {
 		t.Errorf("list: %+v, %v", all, err)
 	}
 	if _, err := s.kms.RemovePrincipal(t.Context(), bob.AccessKeyID, ""); err != nil {
 		t.Errorf("remove: %v", err)
+	}
+}
+
+// The row of a principal itself: bob gives himself the policies of alice, or
+// what he was before he was disabled.
+func TestTamperedPrincipalRow(t *testing.T) {
+	for name, change := range map[string]func(tx keystore.Tx, old, row, other keystore.Row) error{
+		"moved":       func(tx keystore.Tx, _, row, other keystore.Row) error { other.ID = row.ID; return tx.Put(other) },
+		"rolled back": func(tx keystore.Tx, old, _, _ keystore.Row) error { return tx.Put(old) },
+		"changed": func(tx keystore.Tx, _, row, _ keystore.Row) error {
+			row.Content = []byte(strings.Replace(string(row.Content), `,"disabled":true`, "", 1))
+			return tx.Put(row)
+		},
+		"removed": func(tx keystore.Tx, _, row, _ keystore.Row) error { return tx.Delete(row.Table, row.ID) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t)
+			_, alice := s.add(kms.Principal{Type: kms.User, Name: "alice", Policies: []string{kms.AdminPolicy}})
+			credentials, bob := s.add(kms.Principal{Type: kms.User, Name: "bob", Policies: []string{kms.AdminPolicy}})
+			var old keystore.Row
+			s.files.Close()
+			get := func(tx keystore.Tx, id string) keystore.Row {
+				row, err := tx.Get("principal", id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return row
+			}
+			edit(t, s.dir, func(tx keystore.Tx) error { old = get(tx, bob.ID); return nil })
+			s = reopen(t, s)
+			yes := true
+			if _, err := s.kms.ChangePrincipal(t.Context(), "bob", "", kms.PrincipalChange{Disabled: &yes}); err != nil {
+				t.Fatal(err)
+			}
+			s.files.Close()
+			edit(t, s.dir, func(tx keystore.Tx) error { return change(tx, old, get(tx, bob.ID), get(tx, alice.ID)) })
+			s = reopen(t, s)
+			_, err := s.client(credentials, region).ListKeys(t.Context(), &awskms.ListKeysInput{})
+			wantCode(t, err, "UnrecognizedClientException")
+			if !strings.Contains(s.log.String(), bob.ID) {
+				t.Errorf("not logged: %s", s.log)
+			}
+			all, err := s.kms.ListPrincipals(t.Context())
+			if err != nil || !slices.ContainsFunc(all, func(p kms.PrincipalInfo) bool { return p.ID == bob.ID && strings.Contains(p.Tampered, name) }) {
+				t.Errorf("list: %+v, %v", all, err)
+			}
+			if _, err := s.kms.RemovePrincipal(t.Context(), bob.ID, ""); err != nil {
+				t.Errorf("remove: %v", err)
+			}
+			_, err = s.client(credentials, region).ListKeys(t.Context(), &awskms.ListKeysInput{})
+			wantCode(t, err, "UnrecognizedClientException")
+			if _, err := s.kms.AddPrincipal(t.Context(), kms.Principal{Type: kms.User, Name: "bob"}); err != nil {
+				t.Errorf("the name is not free: %v", err)
+			}
+		})
 	}
 }
 
