@@ -67,6 +67,7 @@ kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:
+internal/pgtest: internal/need
 internal/p384:
 internal/hmac256:
 internal/sigv4:

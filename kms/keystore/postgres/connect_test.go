@@ -5,22 +5,15 @@
 package postgres
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -84,12 +77,12 @@ func TestConnectionStrings(t *testing.T) {
 
 // The password comes from a file or the environment, and goes nowhere else.
 func TestPassword(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	server.exec(t, name, "set password_encryption = 'scram-sha-256'")
-	server.exec(t, name, "create role guarded login password '"+secret+"'")
-	server.exec(t, name, "create schema cretula authorization guarded")
-	url := strings.Replace(server.url(name), "tester@", "guarded@", 1)
+	server := pgtest.New(t)
+	name := server.Database(t)
+	server.Exec(t, name, "set password_encryption = 'scram-sha-256'")
+	server.Exec(t, name, "create role guarded login password '"+secret+"'")
+	server.Exec(t, name, "create schema cretula authorization guarded")
+	url := strings.Replace(server.URL(name), "tester@", "guarded@", 1)
 	file := filepath.Join(t.TempDir(), "pgpass")
 	if err := os.WriteFile(file, []byte("127.0.0.1:*:*:guarded:"+secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -132,74 +125,38 @@ func noSecret(t *testing.T, err error, secret string) {
 	}
 }
 
-// Files of the test servers' certificate, in the data folder.
-const certificateFile, keyFile = "server.crt", "server.key"
-
-func writeCertificates(t testing.TB, dir string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shape := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, shape, shape, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		certificateFile: {Type: "CERTIFICATE", Bytes: certificate}, keyFile: {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if credential := serverUser(t); credential != nil {
-			if err := os.Chown(path, int(credential.Uid), int(credential.Gid)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 func TestTLS(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	server.exec(t, name, "create role tlsonly login superuser")
-	url := strings.Replace(server.url(name), "tester@", "tlsonly@", 1)
+	server := pgtest.New(t)
+	name := server.Database(t)
+	server.Exec(t, name, "create role tlsonly login superuser")
+	url := strings.Replace(server.URL(name), "tester@", "tlsonly@", 1)
 	if _, err := Create(ctx, url, Options{}); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Create without TLS: %v", err)
 	}
 	verified := strings.Replace(url, "sslmode=disable", "sslmode=verify-full&sslrootcert=", 1)
-	s := create(t, verified+filepath.Join(server.data, certificateFile))
+	s := create(t, verified+filepath.Join(server.Data, pgtest.CertificateFile))
 	var encrypted bool
 	err := s.pool.QueryRow(ctx, "select ssl from pg_stat_ssl where pid = pg_backend_pid()").Scan(&encrypted)
 	if err != nil || !encrypted {
 		t.Errorf("encrypted: %t, %v", encrypted, err)
 	}
 	other := t.TempDir()
-	writeCertificates(t, other)
-	if _, err := Open(ctx, verified+filepath.Join(other, certificateFile), Options{}); !errors.Is(err, keystore.ErrUnavailable) ||
+	pgtest.WriteCertificates(t, other)
+	if _, err := Open(ctx, verified+filepath.Join(other, pgtest.CertificateFile), Options{}); !errors.Is(err, keystore.ErrUnavailable) ||
 		!strings.Contains(err.Error(), "certificate") {
 		t.Errorf("Open with another root: %v", err)
 	}
 	named := strings.Replace(verified, "127.0.0.1", "localhost", 1)
-	if _, err := Open(ctx, named+filepath.Join(server.data, certificateFile), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
+	if _, err := Open(ctx, named+filepath.Join(server.Data, pgtest.CertificateFile), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Open of a name that is not in the certificate: %v", err)
 	}
 }
 
 // Sessions commit synchronously whatever the defaults are.
 func TestSessionSettings(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	url := server.url(name)
+	server := pgtest.New(t)
+	name := server.Database(t)
+	url := server.URL(name)
 	create(t, url)
 	setting := func(what string) (value string) {
 		t.Helper()
@@ -217,12 +174,12 @@ func TestSessionSettings(t *testing.T) {
 		{"alter role tester set synchronous_commit = remote_write", "on"},
 		{"alter role tester set synchronous_commit = remote_apply", "remote_apply"},
 	} {
-		server.exec(t, name, test.sql)
+		server.Exec(t, name, test.sql)
 		if got := setting("synchronous_commit"); got != test.want {
 			t.Errorf("after %q: synchronous_commit = %s, want %s", test.sql, got, test.want)
 		}
 	}
-	server.exec(t, name, "alter role tester set statement_timeout = 0")
+	server.Exec(t, name, "alter role tester set statement_timeout = 0")
 	for what, want := range map[string]string{
 		"statement_timeout": "10s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "20s", "search_path": "pg_catalog",
 		"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2", "tcp_user_timeout": "20000",
@@ -234,13 +191,13 @@ func TestSessionSettings(t *testing.T) {
 }
 
 func TestUnsafeServer(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	url := server.url(name)
+	server := pgtest.New(t)
+	name := server.Database(t)
+	url := server.URL(name)
 	s := create(t, url)
 	put(t, s, keystore.Row{Table: "t", ID: "a"})
-	server.exec(t, name, "alter system set fsync = off")
-	server.exec(t, name, "select pg_reload_conf()")
+	server.Exec(t, name, "alter system set fsync = off")
+	server.Exec(t, name, "select pg_reload_conf()")
 	none := func(keystore.Tx) error { t.Error("called on an unsafe server"); return nil }
 	waitFor(t, "fsync is off", func() bool {
 		_, err := Open(ctx, url, Options{})
@@ -253,7 +210,7 @@ func TestUnsafeServer(t *testing.T) {
 	if err := s.View(ctx, none); !errors.Is(err, ErrUnsafeServer) {
 		t.Errorf("View: %v", err)
 	}
-	if _, err := Create(ctx, server.url(server.database(t)), Options{}); !errors.Is(err, ErrUnsafeServer) {
+	if _, err := Create(ctx, server.URL(server.Database(t)), Options{}); !errors.Is(err, ErrUnsafeServer) {
 		t.Errorf("Create: %v", err)
 	}
 	allowed, err := Open(ctx, url, Options{AllowUnsafeFsyncOff: true})

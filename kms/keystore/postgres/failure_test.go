@@ -11,13 +11,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/jackc/pgx/v5"
 )
@@ -57,7 +57,7 @@ func newProxy(t *testing.T, port int) *proxy {
 }
 
 func (p *proxy) url(database string) string {
-	return urlAt(p.listener.Addr().(*net.TCPAddr).Port, database)
+	return pgtest.URLAt(p.listener.Addr().(*net.TCPAddr).Port, database)
 }
 
 func (p *proxy) closeAll() {
@@ -169,10 +169,10 @@ func isThere(t *testing.T, s *Store, version uint64) bool {
 // TestConnectionIsCut cuts the connection at the bytes of an Update. Whatever it
 // returns must be the truth.
 func TestConnectionIsCut(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	direct := create(t, server.url(name))
-	proxy := newProxy(t, server.port)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	direct := create(t, server.URL(name))
+	proxy := newProxy(t, server.Port)
 	s := reopen(t, proxy.url(name))
 	version := uint64(0)
 	next := func() error { version++; return write(s, version) }
@@ -228,10 +228,10 @@ func TestConnectionIsCut(t *testing.T) {
 // TestServerHangs is the same with a connection on which nothing comes through
 // any more, and of which the server knows nothing.
 func TestServerHangs(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	direct := create(t, server.url(name))
-	proxy := newProxy(t, server.port)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	direct := create(t, server.URL(name))
+	proxy := newProxy(t, server.Port)
 	l := defaultLimits
 	l.statement, l.idle, l.commit = 300*time.Millisecond, time.Second, 300*time.Millisecond
 	s, err := open(ctx, proxy.url(name), Options{}, l, migrations, false)
@@ -290,10 +290,10 @@ func TestServerHangs(t *testing.T) {
 
 // TestOutcomeUnknown cuts during COMMIT and lets nobody connect again.
 func TestOutcomeUnknown(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	direct := create(t, server.url(name))
-	proxy := newProxy(t, server.port)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	direct := create(t, server.URL(name))
+	proxy := newProxy(t, server.Port)
 	l := defaultLimits
 	l.resolve = 300 * time.Millisecond
 	s, err := open(ctx, proxy.url(name), Options{}, l, migrations, false)
@@ -335,11 +335,11 @@ func TestOutcomeUnknown(t *testing.T) {
 }
 
 func TestStopAndStart(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	s := create(t, server.url(name))
+	server := pgtest.New(t)
+	name := server.Database(t)
+	s := create(t, server.URL(name))
 	put(t, s, keystore.Row{Table: "t", ID: "a", Version: 1})
-	for _, end := range []func(){server.stop, func() { server.kill(t) }} {
+	for _, end := range []func(){server.Stop, func() { server.Kill(t) }} {
 		var open sync.WaitGroup
 		for range 4 { // so that there are connections that are lost
 			open.Go(func() { get(t, s, "t", "a") })
@@ -358,34 +358,34 @@ func TestStopAndStart(t *testing.T) {
 			t.Errorf("View with a context that has ended: %v", err)
 		}
 		cancel()
-		if _, err := Open(ctx, server.url(name), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
+		if _, err := Open(ctx, server.URL(name), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("Open: %v, want ErrUnavailable", err)
 		}
-		server.start(t)
+		server.Start(t)
 		if row, err := get(t, s, "t", "a"); err != nil || row.Version != 1 {
 			t.Errorf("View after the start: version %d, %v", row.Version, err)
 		}
 		put(t, s, keystore.Row{Table: "t", ID: "b"})
 		// A restart between two transactions is not noticed.
-		server.stop()
-		server.start(t)
+		server.Stop()
+		server.Start(t)
 		put(t, s, keystore.Row{Table: "t", ID: "c"})
 	}
 }
 
 // A server that stops while a transaction is open.
 func TestStopWithinTransaction(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	s := create(t, server.url(name))
+	server := pgtest.New(t)
+	name := server.Database(t)
+	s := create(t, server.URL(name))
 	put(t, s, keystore.Row{Table: "t", ID: "a", Version: 1})
 	for _, swallow := range []bool{false, true} {
 		err := s.Update(ctx, func(tx keystore.Tx) error {
 			if err := tx.Put(keystore.Row{Table: "t", ID: "a", Version: 2}); err != nil {
 				return err
 			}
-			server.kill(t)
-			server.start(t)
+			server.Kill(t)
+			server.Start(t)
 			_, err := tx.Get("t", "a")
 			if !errors.Is(err, keystore.ErrUnavailable) {
 				t.Errorf("Get: %v, want ErrUnavailable", err)
@@ -411,9 +411,9 @@ func TestStopWithinTransaction(t *testing.T) {
 // What an Update has promised is there, what it has denied is not, and nothing is
 // there by half.
 func TestKillDuringCommits(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	stores := []*Store{create(t, server.url(name)), reopen(t, server.url(name))}
+	server := pgtest.New(t)
+	name := server.Database(t)
+	stores := []*Store{create(t, server.URL(name)), reopen(t, server.URL(name))}
 	promised, denied := sync.Map{}, sync.Map{}
 	var unknown, count atomic.Int64
 	stop := make(chan bool)
@@ -453,15 +453,15 @@ func TestKillDuringCommits(t *testing.T) {
 		waitFor(t, "the stores write", func() bool { return count.Load() > before+20 })
 		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
 		if rand.IntN(2) == 0 {
-			server.kill(t)
-			server.start(t)
+			server.Kill(t)
+			server.Start(t)
 			continue
 		}
 		// One process of the server dies; the server ends all others and starts anew.
 		var backend int
 		err := stores[0].pool.QueryRow(ctx, "select pg_backend_pid()").Scan(&backend)
 		if err == nil {
-			killChild(t, server, backend)
+			server.KillChild(t, backend)
 		}
 	}
 	close(stop)
@@ -503,15 +503,15 @@ func checkHalves(t *testing.T, s *Store, promised, denied *sync.Map) {
 }
 
 func TestStatementTimeout(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	create(t, server.url(name))
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	create(t, server.URL(name))
 	l := defaultLimits
 	l.statement = 200 * time.Millisecond
-	s, err := open(ctx, server.url(name), Options{}, l, migrations, false)
+	s, err := open(ctx, server.URL(name), Options{}, l, migrations, false)
 	mustStore(t, s, err)
 	put(t, s, keystore.Row{Table: "t", ID: "a"})
-	blocker, err := pgx.Connect(ctx, server.url(name))
+	blocker, err := pgx.Connect(ctx, server.URL(name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -550,12 +550,12 @@ func TestStatementTimeout(t *testing.T) {
 
 // A server that hangs within an Update stops the others for a time, not for ever.
 func TestIdleUpdateEnds(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	other := create(t, server.url(name))
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	other := create(t, server.URL(name))
 	l := defaultLimits
 	l.idle = 300 * time.Millisecond
-	s, err := open(ctx, server.url(name), Options{}, l, migrations, false)
+	s, err := open(ctx, server.URL(name), Options{}, l, migrations, false)
 	mustStore(t, s, err)
 	err = s.Update(ctx, func(tx keystore.Tx) error {
 		if err := tx.Put(keystore.Row{Table: "t", ID: "a"}); err != nil {
@@ -576,11 +576,11 @@ func TestIdleUpdateEnds(t *testing.T) {
 
 // A database that takes no changes is not the primary, or is being maintained.
 func TestReadOnlyServer(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	url := server.url(name)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	url := server.URL(name)
 	create(t, url)
-	server.exec(t, name, "alter database "+name+" set default_transaction_read_only = on")
+	server.Exec(t, name, "alter database "+name+" set default_transaction_read_only = on")
 	if _, err := Open(ctx, url, Options{}); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Open: %v, want ErrUnavailable", err)
 	}
@@ -589,16 +589,16 @@ func TestReadOnlyServer(t *testing.T) {
 // A commit that no standby has confirmed is not promised, though it is on the
 // server's own disk.
 func TestStandbyIsMissing(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	create(t, server.url(name))
+	server := pgtest.New(t)
+	name := server.Database(t)
+	create(t, server.URL(name))
 	l := defaultLimits
 	l.commit, l.resolve = 300*time.Millisecond, 2*time.Second
-	s, err := open(ctx, server.url(name), Options{}, l, migrations, false)
+	s, err := open(ctx, server.URL(name), Options{}, l, migrations, false)
 	mustStore(t, s, err)
 	standbys := func(names string) {
-		server.exec(t, name, "alter system set synchronous_standby_names = '"+names+"'")
-		server.exec(t, name, "select pg_reload_conf()")
+		server.Exec(t, name, "alter system set synchronous_standby_names = '"+names+"'")
+		server.Exec(t, name, "select pg_reload_conf()")
 		waitFor(t, "the setting is made", func() bool {
 			var got string
 			err := s.pool.QueryRow(ctx, "show synchronous_standby_names").Scan(&got)
@@ -617,30 +617,22 @@ func TestStandbyIsMissing(t *testing.T) {
 
 // A standby is behind; it is never read from, and of two hosts the primary is found.
 func TestStandbyIsNotUsed(t *testing.T) {
-	primary := newServer(t)
-	name := primary.database(t)
-	s := create(t, primary.url(name))
-	standby := &server{dir: newFolder(t)}
-	standby.data = filepath.Join(standby.dir, "data")
-	standby.choosePort(t)
-	t.Cleanup(func() {
-		standby.stop()
-		os.RemoveAll(standby.dir)
-	})
-	run(t, program(t, "pg_basebackup"), "-D", standby.data, "-R", "-X", "stream", "-c", "fast", "-d", primary.url("postgres"))
-	standby.start(t)
-	if _, err := Open(ctx, standby.url(name), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
+	primary := pgtest.New(t)
+	name := primary.Database(t)
+	s := create(t, primary.URL(name))
+	standby := primary.Standby(t)
+	if _, err := Open(ctx, standby.URL(name), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Open of a standby: %v, want ErrUnavailable", err)
 	}
-	hosts := fmt.Sprintf("@127.0.0.1:%d,127.0.0.1:%d/", standby.port, primary.port)
-	both := reopen(t, strings.Replace(primary.url(name), fmt.Sprintf("@127.0.0.1:%d/", primary.port), hosts, 1))
+	hosts := fmt.Sprintf("@127.0.0.1:%d,127.0.0.1:%d/", standby.Port, primary.Port)
+	both := reopen(t, strings.Replace(primary.URL(name), fmt.Sprintf("@127.0.0.1:%d/", primary.Port), hosts, 1))
 	put(t, s, keystore.Row{Table: "t", ID: "a", Version: 1})
 	if row, err := get(t, both, "t", "a"); err != nil || row.Version != 1 {
 		t.Errorf("version %d, %v", row.Version, err)
 	}
 	// The standby takes over.
 	waitFor(t, "the standby has all", func() bool {
-		conn, err := pgx.Connect(ctx, standby.url(name))
+		conn, err := pgx.Connect(ctx, standby.URL(name))
 		if err != nil {
 			return false
 		}
@@ -649,8 +641,8 @@ func TestStandbyIsNotUsed(t *testing.T) {
 		err = conn.QueryRow(ctx, "select exists (select from cretula.rows where id = 'a')").Scan(&found)
 		return err == nil && found
 	})
-	primary.kill(t)
-	standby.exec(t, "postgres", "select pg_promote()")
+	primary.Kill(t)
+	standby.Exec(t, "postgres", "select pg_promote()")
 	waitFor(t, "the new primary is found", func() bool {
 		row, err := get(t, both, "t", "a")
 		return err == nil && row.Version == 1

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/kms/keystore"
 )
 
@@ -88,8 +89,8 @@ func children(t *testing.T, role, url string) string {
 }
 
 func TestEightProcesses(t *testing.T) {
-	server := sharedServer(t)
-	url := server.url(server.database(t))
+	server := pgtest.Shared(t)
+	url := server.URL(server.Database(t))
 	said := children(t, "create", url)
 	if strings.Count(said, "created\n") != 1 || strings.Count(said, "opened\n") != 7 {
 		t.Errorf("eight processes that create a store say %q", said)
@@ -109,10 +110,10 @@ func TestEightProcesses(t *testing.T) {
 }
 
 // dump returns all that is in the database.
-func dump(t *testing.T, server *server, database string) string {
+func dump(t *testing.T, server *pgtest.Server, database string) string {
 	t.Helper()
 	var out strings.Builder
-	for line := range strings.Lines(run(t, program(t, "pg_dump"), server.url(database))) {
+	for line := range strings.Lines(pgtest.Run(t, pgtest.Program(t, "pg_dump"), server.URL(database))) {
 		// These have a random word in each dump.
 		if !strings.HasPrefix(line, `\restrict`) && !strings.HasPrefix(line, `\unrestrict`) {
 			out.WriteString(line)
@@ -122,9 +123,9 @@ func dump(t *testing.T, server *server, database string) string {
 }
 
 func TestCreateAndOpen(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	url := server.url(name)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	url := server.URL(name)
 	empty := dump(t, server, name)
 	if s, err := Open(ctx, url, Options{}); !errors.Is(err, fs.ErrNotExist) || s != nil {
 		t.Errorf("Open of an empty database: %v", err)
@@ -145,24 +146,24 @@ func TestCreateAndOpen(t *testing.T) {
 	if dump(t, server, name) != made {
 		t.Error("Create or Open changed the store")
 	}
-	if _, err := Open(ctx, server.url("nosuchdatabase"), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
+	if _, err := Open(ctx, server.URL("nosuchdatabase"), Options{}); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Open of no database: %v", err)
 	}
 }
 
 // A role that may not make schemas can use one that is its own.
 func TestSchemaOfAnAdministrator(t *testing.T) {
-	server := newServer(t)
-	name := server.database(t)
-	server.exec(t, name, "create role plain login")
-	url := strings.Replace(server.url(name), "tester@", "plain@", 1)
+	server := pgtest.New(t)
+	name := server.Database(t)
+	server.Exec(t, name, "create role plain login")
+	url := strings.Replace(server.URL(name), "tester@", "plain@", 1)
 	if _, err := Create(ctx, url, Options{}); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("Create without the right: %v", err)
 	}
-	server.exec(t, name, "create schema cretula authorization plain")
+	server.Exec(t, name, "create schema cretula authorization plain")
 	put(t, create(t, url), keystore.Row{Table: "t", ID: "a"})
-	server.exec(t, name, "create role stranger login")
-	stranger := strings.Replace(server.url(name), "tester@", "stranger@", 1)
+	server.Exec(t, name, "create role stranger login")
+	stranger := strings.Replace(server.URL(name), "tester@", "stranger@", 1)
 	if s, err := Open(ctx, stranger, Options{}); err == nil {
 		s.Close()
 		t.Error("a role without any right can open the store")
@@ -170,11 +171,11 @@ func TestSchemaOfAnAdministrator(t *testing.T) {
 }
 
 func TestNewerVersion(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	url := server.url(name)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	url := server.URL(name)
 	s := create(t, url)
-	server.exec(t, name, "update cretula.store set version = 99")
+	server.Exec(t, name, "update cretula.store set version = 99")
 	before := dump(t, server, name)
 	none := func(keystore.Tx) error { t.Error("called on a store of a newer version"); return nil }
 	_, openErr := Open(ctx, url, Options{})
@@ -190,29 +191,29 @@ func TestNewerVersion(t *testing.T) {
 }
 
 func TestDamagedSchema(t *testing.T) {
-	server := sharedServer(t)
+	server := pgtest.Shared(t)
 	for _, sql := range []string{
 		"update cretula.store set version = 0", "update cretula.store set version = -1", "delete from cretula.store",
 		"alter table cretula.rows rename to gone", "alter table cretula.rows drop column mac",
 	} {
-		name := server.database(t)
-		s := create(t, server.url(name))
-		server.exec(t, name, sql)
+		name := server.Database(t)
+		s := create(t, server.URL(name))
+		server.Exec(t, name, sql)
 		err := s.View(ctx, func(tx keystore.Tx) error { _, err := tx.Get("t", "a"); return err })
 		if !errors.Is(err, keystore.ErrDamaged) {
 			t.Errorf("%s: View: %v, want ErrDamaged", sql, err)
 		}
 		if strings.Contains(sql, "store") {
-			if _, err := Open(ctx, server.url(name), Options{}); !errors.Is(err, keystore.ErrDamaged) {
+			if _, err := Open(ctx, server.URL(name), Options{}); !errors.Is(err, keystore.ErrDamaged) {
 				t.Errorf("%s: Open: %v, want ErrDamaged", sql, err)
 			}
 		}
 	}
 	// Rows that no constraint holds back any more.
-	name := server.database(t)
-	s := create(t, server.url(name))
-	server.exec(t, name, "alter table cretula.rows drop constraint rows_version_check")
-	server.exec(t, name, "insert into cretula.rows values ('t', 'a', -1, '', ''), ('u', 'a', 1, '', decode(repeat('00', 65), 'hex'))")
+	name := server.Database(t)
+	s := create(t, server.URL(name))
+	server.Exec(t, name, "alter table cretula.rows drop constraint rows_version_check")
+	server.Exec(t, name, "insert into cretula.rows values ('t', 'a', -1, '', ''), ('u', 'a', 1, '', decode(repeat('00', 65), 'hex'))")
 	for _, table := range []string{"t", "u"} {
 		err := s.View(ctx, func(tx keystore.Tx) error {
 			if _, err := tx.Get(table, "a"); !errors.Is(err, keystore.ErrDamaged) {
@@ -239,9 +240,9 @@ func TestDamagedSchema(t *testing.T) {
 }
 
 func TestStepsAreAllOrNothing(t *testing.T) {
-	server := sharedServer(t)
-	name := server.database(t)
-	url := server.url(name)
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	url := server.URL(name)
 	broken := append(oneMore[:len(oneMore):len(oneMore)], "create table cretula.third (); select 1/0")
 	empty := dump(t, server, name)
 	if _, err := open(ctx, url, Options{}, defaultLimits, broken, true); err == nil || dump(t, server, name) != empty {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/keystoretest"
 	"github.com/cretula/cretula/kms/ledger"
@@ -23,13 +24,13 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	server := sharedServer(t)
+	server := pgtest.Shared(t)
 	urls := make(map[string]string)
 	keystoretest.Run(t, func(t *testing.T) (keystore.Store, error) {
 		if url := urls[t.Name()]; url != "" {
 			return Open(ctx, url, Options{})
 		}
-		url := server.url(server.database(t))
+		url := server.URL(server.Database(t))
 		urls[t.Name()] = url
 		return Create(ctx, url, Options{})
 	})
@@ -38,9 +39,9 @@ func TestSuite(t *testing.T) {
 // two returns two stores over one database, as two servers have.
 func two(t *testing.T) (a, b *Store, database string) {
 	t.Helper()
-	server := sharedServer(t)
-	database = server.database(t)
-	return create(t, server.url(database)), reopen(t, server.url(database)), database
+	server := pgtest.Shared(t)
+	database = server.Database(t)
+	return create(t, server.URL(database)), reopen(t, server.URL(database)), database
 }
 
 func TestTwoStoresLoseNoUpdate(t *testing.T) {
@@ -242,7 +243,7 @@ func TestLedgerOverTwoStores(t *testing.T) {
 		}
 	}
 	// Who can write the database but has not the key is found out by both.
-	sharedServer(t).exec(t, database, `update cretula.rows set content = 'contenT' where tbl = 'key' and id = '0-0'`)
+	pgtest.Shared(t).Exec(t, database, `update cretula.rows set content = 'contenT' where tbl = 'key' and id = '0-0'`)
 	for i, l := range ledgers {
 		err := l.View(ctx, func(tx *ledger.Tx) error { _, _, err := tx.Get("key", "0-0"); return err })
 		if e, ok := errors.AsType[*ledger.TamperedError](err); !ok || e.ID != "0-0" {
@@ -323,8 +324,8 @@ func FuzzID(f *testing.F) {
 	for _, id := range []string{"a", "'", `\`, "\xff", "a\x00", "$1", "\U0010ffff"} {
 		f.Add(id, id)
 	}
-	server := sharedServer(f)
-	s := create(f, server.url(server.database(f)))
+	server := pgtest.Shared(f)
+	s := create(f, server.URL(server.Database(f)))
 	f.Fuzz(func(t *testing.T, id, prefix string) {
 		row := keystore.Row{Table: "t", ID: id, Version: 1, Content: []byte(prefix)}
 		undo := errors.New("undo")

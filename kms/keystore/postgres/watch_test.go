@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/ledger"
 	"github.com/cretula/cretula/kms/rootkey"
@@ -63,7 +64,7 @@ func TestWatch(t *testing.T) {
 	}
 	// A connection that is lost ends it.
 	const listening = `from pg_stat_activity where datname = current_database() and query = 'listen cretula' and pid <> pg_backend_pid()`
-	sharedServer(t).exec(t, database, `select pg_terminate_backend(pid) `+listening)
+	pgtest.Shared(t).Exec(t, database, `select pg_terminate_backend(pid) `+listening)
 	if err := <-w.ended; !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("a lost connection: %v", err)
 	}
@@ -187,12 +188,12 @@ func TestRecentWithoutNotifications(t *testing.T) {
 // Where the database is away nothing is decided by what was, and all goes on when it
 // is back.
 func TestRecentWithoutDatabase(t *testing.T) {
-	server := newServer(t)
-	url := server.url(server.database(t))
+	server := pgtest.New(t)
+	url := server.URL(server.Database(t))
 	a, b := create(t, url), reopen(t, url)
 	p := newRecentPair(t, a, b)
 	p.want("allow")
-	server.kill(t)
+	server.Kill(t)
 	p.want("allow")
 	p.clock.Add(int64(ledger.Recent) + 1)
 	for range 2 {
@@ -200,7 +201,7 @@ func TestRecentWithoutDatabase(t *testing.T) {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	server.start(t)
+	server.Start(t)
 	p.put("deny")
 	p.want("deny")
 }
@@ -210,7 +211,7 @@ func TestRecentNoticesSQL(t *testing.T) {
 	a, b, database := two(t)
 	p := newRecentPair(t, a, b)
 	p.want("allow")
-	sharedServer(t).exec(t, database, `update cretula.rows set content = 'Allow' where tbl = 'policy'`)
+	pgtest.Shared(t).Exec(t, database, `update cretula.rows set content = 'Allow' where tbl = 'policy'`)
 	p.want("allow")
 	p.clock.Add(int64(ledger.Recent) + 1)
 	got, err := p.sees()
