@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
@@ -53,8 +54,12 @@ func deleteDue(tx *ledger.Tx, when time.Time, work, row string) error {
 // Run does what becomes due, such as deletions of keys whose waiting time is
 // over, and writes down when keys were used last, until ctx ends. failed gets
 // errors; the work is tried again later. No request waits for it: what is due is
-// so at once, even if Run does not run.
+// so at once, even if Run does not run. It also looks for what other servers write:
+// see [ledger.Ledger.Run].
 func (s *Server) Run(ctx context.Context, failed func(error)) {
+	var confirming sync.WaitGroup
+	defer confirming.Wait()
+	confirming.Go(func() { s.ledger.Run(ctx) })
 	ticker := time.NewTicker(dueInterval)
 	defer ticker.Stop()
 	for {
