@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/cretula/cretula/internal/durable"
 )
@@ -92,9 +93,12 @@ type Log struct {
 	file file
 	cut  Cut
 
-	// flushing is held by the one goroutine that writes; lines is its buffer.
+	// flushing is held by the one goroutine that writes; lines is its buffer,
+	// callers how many have called of late, syncing how long the last sync took.
 	flushing sync.Mutex
 	lines    []byte
+	callers  int
+	syncing  time.Duration
 
 	mu      sync.Mutex
 	pending *batch
@@ -268,20 +272,32 @@ func (l *Log) flush(b *batch) {
 	close(b.done)
 }
 
-// maxYields bounds how often gather gives way.
-const maxYields = 16
+const (
+	// maxYields bounds how often gather gives way.
+	maxYields = 16
+	// manyCallers is from when on gather waits for those that it has seen before.
+	manyCallers = 8
+	// maxGather bounds how long it does.
+	maxGather = time.Millisecond
+)
 
-// gather lets every goroutine that is ready to run go first, as long as that brings
-// further events into the batch: what many callers are about to append then shares
-// one sync. One caller alone waits for nothing.
+// gather lets others append before the batch is written, so that many share one
+// sync. Where there were many callers of late it waits for them, no longer than the
+// last sync took; then every goroutine that is ready to run goes first, as long as
+// that brings further events. One caller alone waits for nothing.
 func (l *Log) gather(b *batch) {
-	for n := 0; n < maxYields; n++ {
-		before := l.waiting(b)
+	if n := l.waiting(b); l.callers >= manyCallers && n < l.callers {
+		time.Sleep(min(l.syncing, maxGather))
+	}
+	n := l.waiting(b)
+	for range maxYields {
+		before := n
 		runtime.Gosched()
-		if l.waiting(b) == before {
-			return
+		if n = l.waiting(b); n == before {
+			break
 		}
 	}
+	l.callers = max(n, l.callers*7/8)
 }
 
 func (l *Log) waiting(b *batch) int {
@@ -294,7 +310,9 @@ func (l *Log) waiting(b *batch) int {
 // the end of the file is unknown.
 func (l *Log) write(lines []byte, size int64) (fatal bool, err error) {
 	if _, err = l.file.WriteAt(lines, size); err == nil {
+		began := time.Now()
 		if err = l.file.Sync(); err == nil {
+			l.syncing = time.Since(began)
 			return false, nil
 		}
 		// The kernel may have dropped the dirty pages and forgotten about
