@@ -62,7 +62,8 @@ kms/rootkey/awskms: kms/rootkey enclave nsm
 kms/rootkey/rootkeytest: kms/rootkey kms kms/audit kms/keystore/bolt kms/kmsserver kms/ledger internal/need
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable
-kms: kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
+kms/backup: kms/keystore kms/rootkey
+kms: kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
 kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
@@ -75,7 +76,7 @@ internal/httpsig: reason
 internal/durable:
 internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason
-internal/datadir: kms kms/audit kms/keystore kms/keystore/bolt kms/ledger kms/rootkey internal/durable
+internal/datadir: internal/cli internal/durable internal/rootkeys kms kms/audit kms/backup kms/keystore kms/keystore/bolt kms/keystore/postgres kms/ledger kms/rootkey reason
 internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/passphrase kms/rootkey/pkcs11 kms/rootkey/systemd kms/rootkey/tpm reason
 internal/kmsconfig: internal/rootkeys kms/kmsapi
 internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package datadir is the folder that a key service lives in: which files it has,
-// and how they are made and opened together. The folder is 0700, its files 0600.
+// Package datadir opens what a key service keeps: a folder with its audit log, its
+// store, which is a file in the folder unless it is a file or a PostgreSQL database
+// elsewhere, and its root key, which need not be in the folder either. Folders are
+// 0700, files 0600.
+//
+// Every part must fit the others before anything is written. What is refused is
+// refused with a reason of package reason and a hint of package cli.
 package datadir
 
 import (
@@ -10,13 +15,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 
+	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/durable"
+	"github.com/cretula/cretula/internal/rootkeys"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/audit"
-	"github.com/cretula/cretula/kms/keystore/bolt"
+	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/kms/keystore/postgres"
 	"github.com/cretula/cretula/kms/ledger"
 	"github.com/cretula/cretula/kms/rootkey"
 )
@@ -28,94 +38,151 @@ const (
 	AuditFile   = "audit.jsonl"
 )
 
-// ErrNone: the folder has no key service in it.
+// ErrNone: there is no key service there.
 var ErrNone = errors.New("there is no key service in this folder")
 
-// A Dir is an open folder, which no other process can open.
+// A Config says where the parts of a key service are. Only Dir must be given.
+type Config struct {
+	// Dir is the folder of the audit log and the admin socket.
+	Dir string
+	// Store is the absolute path of the store's file, or the URL of a database,
+	// postgres://…, in which there may be no password: see [postgres.Open]. Empty:
+	// StoreFile in Dir.
+	Store string
+	// RootKey names the root key. Without a kind it is RootKeyFile in Dir, which
+	// Create makes.
+	RootKey rootkeys.Spec
+	// RequireOutside refuses a root key, or an epoch file, that lies in Dir or in
+	// the folder of the store: a copy of these folders must not open anything.
+	RequireOutside bool
+	// Postgres are the choices for a database.
+	Postgres postgres.Options
+	// Logger gets what goes wrong while nobody waits for it. Nil: nobody does.
+	Logger *slog.Logger
+}
+
+// A Dir is an open key service. While it is open no other process can open the
+// folder, nor the store if that is a file.
 type Dir struct {
 	Ledger  *ledger.Ledger
 	RootKey rootkey.Key
 	Audit   *audit.Log
-	store   *bolt.Store
+	store   keystore.Store
+	epochs  *epochs
 }
 
-// Create makes what is missing in the folder and opens it: the root key, the
-// store and the audit log. meta counts only for a new store. A store without its
-// root key is refused: a new key would open nothing of it. So is an audit log
-// without its store: that there was one must not be forgotten.
+// Create is [Config.Create] for a service that has all of its parts in one folder.
 func Create(ctx context.Context, path string, meta ledger.Meta) (*Dir, error) {
-	if err := durable.MkdirAll(path); err != nil {
+	return Config{Dir: path}.Create(ctx, meta)
+}
+
+// Open is [Config.Open] for a service that has all of its parts in one folder.
+func Open(ctx context.Context, path string) (*Dir, error) { return Config{Dir: path}.Open(ctx) }
+
+// Create makes what is missing and opens everything. meta counts only for a new
+// store. A store without its root key is refused: a new key would open nothing of
+// it. So is an audit log without its store: that there was one must not be
+// forgotten. Of several that create a store in one database at once, one does, and
+// the others open it. A root key is made only where RootKey is left empty.
+func (c Config) Create(ctx context.Context, meta ledger.Meta) (*Dir, error) {
+	ownKey := reflect.ValueOf(c.RootKey).IsZero()
+	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	storePath, keyPath := filepath.Join(path, StoreFile), filepath.Join(path, RootKeyFile)
-	if !exists(keyPath) {
-		if exists(storePath) {
-			return nil, fmt.Errorf("%s is there, but its root key %s is not", storePath, keyPath)
+	if err := durable.MkdirAll(c.Dir); err != nil {
+		return nil, explain(err, &c)
+	}
+	if ownKey && !exists(c.RootKey.File) {
+		if !c.database() && exists(c.Store) {
+			return nil, fmt.Errorf("%s is there, but its root key %s is not", c.Store, c.RootKey.File)
 		}
 		// Another process may be making the same folder; open finds out.
-		if _, err := rootkey.CreateFile(keyPath); err != nil && !errors.Is(err, fs.ErrExist) {
+		if _, err := rootkeys.Create(ctx, c.RootKey); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
-	if !exists(storePath) {
-		if err := checkNew(path); err != nil {
-			return nil, err
-		}
-		store, err := bolt.Create(storePath)
-		if err == nil {
-			err = store.Close()
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-	}
-	return open(ctx, path, &meta)
+	return c.open(ctx, &meta)
 }
 
-// Open opens the folder of an existing service. The error matches [ErrNone] if
-// there is none, [keystore.ErrInUse] if another process has it open.
-func Open(ctx context.Context, path string) (*Dir, error) {
-	if !exists(filepath.Join(path, StoreFile)) {
-		return nil, fmt.Errorf("%s: %w", path, ErrNone)
+// Open opens an existing service. The error matches [ErrNone] if there is none,
+// [keystore.ErrInUse] if another process has it open.
+func (c Config) Open(ctx context.Context) (*Dir, error) {
+	elsewhere := c.Store != ""
+	if err := c.complete(); err != nil {
+		return nil, err
 	}
-	return open(ctx, path, nil)
+	if !c.database() && !exists(c.Store) {
+		if elsewhere {
+			return nil, fmt.Errorf("%s: %w", c.Store, ErrNone)
+		}
+		return nil, fmt.Errorf("%s: %w", c.Dir, ErrNone)
+	}
+	return c.open(ctx, nil)
+}
+
+// complete fills in what was left out and checks what was given.
+func (c *Config) complete() error {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return err
+	}
+	if c.Store == "" {
+		c.Store = filepath.Join(dir, StoreFile)
+	}
+	if err := c.checkStore(); err != nil {
+		return err
+	}
+	if reflect.ValueOf(c.RootKey).IsZero() {
+		c.RootKey = rootkeys.Spec{Kind: rootkeys.KindFile, File: filepath.Join(dir, RootKeyFile)}
+	}
+	if err := c.RootKey.Check(); err != nil {
+		return err
+	}
+	if c.RequireOutside {
+		return c.checkOutside()
+	}
+	return nil
 }
 
 // open opens everything; a store without a ledger gets one of the given kind.
-func open(ctx context.Context, path string, meta *ledger.Meta) (_ *Dir, err error) {
+func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error) {
 	d := &Dir{}
 	defer func() {
 		if err != nil {
 			d.Close()
+			err = explain(err, c)
 		}
 	}()
-	if d.RootKey, err = rootkey.OpenFile(filepath.Join(path, RootKeyFile)); err != nil {
+	if d.RootKey, err = rootkeys.Open(ctx, c.RootKey); err != nil {
 		return nil, err
 	}
-	if d.store, err = bolt.Open(filepath.Join(path, StoreFile)); err != nil {
+	if d.store, err = c.openStore(ctx, meta != nil); err != nil {
 		return nil, err
 	}
-	d.Ledger, err = ledger.Open(ctx, d.store, d.RootKey)
-	if errors.Is(err, ledger.ErrEmpty) && meta != nil {
-		if err = checkNew(path); err != nil {
-			return nil, err
-		}
-		d.Ledger, err = ledger.Create(ctx, d.store, d.RootKey, *meta)
-	}
-	if err != nil {
+	if d.Ledger, err = c.openLedger(ctx, d.store, d.RootKey, meta); err != nil {
 		return nil, err
 	}
-	if d.Audit, err = audit.Open(filepath.Join(path, AuditFile)); err != nil {
+	if d.epochs, err = openEpochs(ctx, c, d.Ledger, d.RootKey); err != nil {
+		return nil, err
+	}
+	if d.Audit, err = c.openAudit(d.RootKey, d.Ledger); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// checkNew refuses to begin anew where there was a store: the audit log is made
-// after the first rows of it.
-func checkNew(path string) error {
-	if auditPath := filepath.Join(path, AuditFile); exists(auditPath) {
-		return fmt.Errorf("%s is there, but nothing of the store that it is about is in %s", auditPath, StoreFile)
+func (c *Config) openAudit(rootkey.Key, *ledger.Ledger) (*audit.Log, error) {
+	return audit.Open(filepath.Join(c.Dir, AuditFile))
+}
+
+// checkNew refuses to begin anew where there was a store: the audit log and the
+// epoch file are made after the first rows of it.
+func (c *Config) checkNew() error {
+	for _, left := range []string{filepath.Join(c.Dir, AuditFile), c.RootKey.EpochPath()} {
+		if exists(left) {
+			return cli.WithHint(fmt.Errorf("%s is there, but nothing of the store that it is about is in %s", left, c.StoreName()),
+				"name that store, or 'cretula kms restore' a backup of it")
+		}
 	}
 	return nil
 }
@@ -125,14 +192,24 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Server returns the key service over the folder. nil roots are AWS's.
-func (d *Dir) Server(roots []*x509.Certificate, allowDebug bool) (*kms.Server, error) {
-	return kms.New(kms.Config{Ledger: d.Ledger, RootKey: d.RootKey, Audit: d.Audit, Roots: roots, AllowDebug: allowDebug})
+// Config returns what [kms.New] needs of the parts.
+func (d *Dir) Config() kms.Config {
+	return kms.Config{Ledger: d.Ledger, RootKey: d.RootKey, Audit: d.Audit}
 }
 
-// Close closes the files.
+// Server returns the key service. nil roots are AWS's.
+func (d *Dir) Server(roots []*x509.Certificate, allowDebug bool) (*kms.Server, error) {
+	config := d.Config()
+	config.Roots, config.AllowDebug = roots, allowDebug
+	return kms.New(config)
+}
+
+// Close closes everything.
 func (d *Dir) Close() error {
 	var errs []error
+	if d.epochs != nil {
+		errs = append(errs, d.epochs.close())
+	}
 	if d.Audit != nil {
 		errs = append(errs, d.Audit.Close())
 	}

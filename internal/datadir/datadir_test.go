@@ -118,9 +118,15 @@ func TestLostStore(t *testing.T) {
 			d.Close()
 			t.Errorf("%s: a new store", name)
 		}
-		// Without the log it is a folder whose making was interrupted.
-		if err := os.Remove(filepath.Join(path, AuditFile)); err != nil {
-			t.Fatal(err)
+		// Without both it is a folder whose making was interrupted.
+		for _, left := range []string{AuditFile, RootKeyFile + ".epoch"} {
+			if d, err := Create(t.Context(), path, meta); err == nil {
+				d.Close()
+				t.Errorf("%s: a new store beside %s", name, left)
+			}
+			if err := os.Remove(filepath.Join(path, left)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		d, err = Create(t.Context(), path, meta)
 		if err != nil {

@@ -131,6 +131,9 @@ func parseRoot(k keys, row keystore.Row, known *state) (*state, error) {
 	if !validMAC(k.row, row) {
 		return nil, tampered(rosterTable, rootID, Changed, "its MAC is not of this root key")
 	}
+	if err := moved(row); err != nil {
+		return nil, err
+	}
 	if len(row.Content) != shards*macSize {
 		return nil, fmt.Errorf("ledger: root of the roster has %d bytes, want %d", len(row.Content), shards*macSize)
 	}
