@@ -5,6 +5,7 @@ package kms
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -88,7 +89,7 @@ func (c *storeCheck) run(tx *ledger.Tx) error {
 		{tableKey, c.key}, {tablePolicy, c.policy}, {tableMaterial, c.material}, {tableRegions, c.none}, {tableAlias, c.alias},
 		{tableGrant, c.grant}, {tableGrantee, c.index}, {tableGrantRequest, c.request}, {tableRetiring, c.retiring},
 		{tableDue, c.due}, {tableUsed, c.none}, {tableUse, c.use},
-		{tablePrincipal, c.principal}, {tablePrincipalName, c.principalEntry}, {tablePrincipalID, c.principalEntry},
+		{tablePrincipal, c.principal}, {tablePrincipalName, c.principalEntry}, {tableAccessKey, c.accessKey}, {tableAccessKeyUse, c.accessKeyUse},
 	} {
 		ids := map[string]bool{}
 		c.rows[table.name] = ids
@@ -256,23 +257,25 @@ func (c *storeCheck) use(id string, _ []byte) error {
 }
 
 func (c *storeCheck) principal(id string, content []byte) error {
-	p, err := parsePrincipal(id, content)
+	p, err := parsePrincipal(content)
 	if err != nil {
 		return err
 	}
+	if p.ID != id {
+		return fmt.Errorf("it is of principal %s", p.ID)
+	}
 	c.want(tablePrincipalName, p.nameRow(), tablePrincipal, id)
-	c.want(tablePrincipalID, p.ID, tablePrincipal, id)
+	for _, key := range p.AccessKeys {
+		c.want(tableAccessKey, key, tablePrincipal, id)
+	}
+	var errs []error
 	for _, text := range p.Policies {
-		if err := c.parse(text, policy.KindIdentity); err != nil {
-			return err
-		}
+		errs = append(errs, c.parse(text, policy.KindIdentity))
 	}
 	if p.Boundary != "" {
-		if err := c.parse(p.Boundary, policy.KindIdentity); err != nil {
-			return err
-		}
+		errs = append(errs, c.parse(p.Boundary, policy.KindIdentity))
 	}
-	return c.unwrap(p.Secret, secretBinding(id))
+	return errors.Join(errs...)
 }
 
 func (c *storeCheck) principalEntry(id string, content []byte) error {
@@ -280,7 +283,21 @@ func (c *storeCheck) principalEntry(id string, content []byte) error {
 	if err := json.Unmarshal(content, &e); err != nil {
 		return err
 	}
-	c.want(tablePrincipal, e.AccessKeyID, tablePrincipalName, id)
+	c.want(tablePrincipal, e.ID, tablePrincipalName, id)
+	return nil
+}
+
+func (c *storeCheck) accessKey(id string, content []byte) error {
+	k, err := parseAccessKey(content)
+	if err != nil {
+		return err
+	}
+	c.want(tablePrincipal, k.Principal, tableAccessKey, id)
+	return c.unwrap(k.Secret, secretBinding(id))
+}
+
+func (c *storeCheck) accessKeyUse(id string, _ []byte) error {
+	c.want(tableAccessKey, id, tableAccessKeyUse, id)
 	return nil
 }
 
