@@ -73,6 +73,7 @@ internal/p384:
 internal/hmac256:
 internal/sigv4:
 internal/httpsig: reason
+internal/oidc:
 internal/durable:
 internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason
