@@ -61,7 +61,7 @@ kms/rootkey/pkcs11: kms/rootkey
 kms/rootkey/awskms: kms/rootkey enclave nsm
 kms/rootkey/rootkeytest: kms/rootkey kms kms/audit kms/keystore/bolt kms/kmsserver kms/ledger internal/need
 kms/ledger: kms/keystore kms/rootkey
-kms/audit: internal/durable
+kms/audit: internal/durable reason
 kms/backup: kms/keystore kms/rootkey
 kms: kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
 kms/kmsserver: kms kms/kmsapi internal/sigv4 reason

@@ -19,6 +19,40 @@ type AuditLog interface {
 	Find(ctx context.Context, id string) (audit.Entry, error)
 }
 
+// tableAuditHead has the newest head of each chain of the audit log; the id is the
+// chain's.
+const tableAuditHead = "audit-head"
+
+// AuditHeads keeps the newest heads of audit logs in a ledger, so that a log whose
+// end was cut off, or that is gone, is noticed.
+func AuditHeads(l *ledger.Ledger) audit.HeadStore { return auditHeads{l} }
+
+type auditHeads struct{ ledger *ledger.Ledger }
+
+func (h auditHeads) PutHead(ctx context.Context, chain string, head []byte) error {
+	return h.ledger.Update(ctx, func(tx *ledger.Tx) error {
+		_, err := tx.Put(tableAuditHead, chain, head)
+		return err
+	})
+}
+
+func (h auditHeads) Heads(ctx context.Context) ([][]byte, error) {
+	var heads [][]byte
+	err := h.ledger.View(ctx, func(tx *ledger.Tx) (rowErr error) {
+		heads = nil
+		err := tx.Scan(tableAuditHead, "", func(row ledger.Row) bool {
+			rowErr = row.Err
+			heads = append(heads, row.Content)
+			return rowErr == nil
+		})
+		return errors.Join(rowErr, err)
+	})
+	return heads, err
+}
+
+// AuditID is the id that the audit log finds the event by.
+func (e *Event) AuditID() string { return e.DecisionID }
+
 // record makes an event durable. One that is too large is kept without its trace,
 // and without its parameters only if it must be: it must never be possible to make a
 // request unrecordable, nor to hide what it asked for.
@@ -71,7 +105,7 @@ func (s *Server) changeOwn(ctx context.Context, event *Event, fn func(*ledger.Tx
 }
 
 // findEvent is [Server.Explain] for a client, of which one is served at a time:
-// looking for an id that does not exist reads the whole log, whoever asks.
+// looking for an id goes through the indexes of the whole log, whoever asks.
 func (c *call) findEvent(id string) (*Event, error) {
 	select {
 	case c.server.explaining <- struct{}{}:

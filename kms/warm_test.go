@@ -38,7 +38,7 @@ func TestKeptRowsAreComparedWithTheStore(t *testing.T) {
 	}
 	clock := time.Now()
 	l.SetClock(func() time.Time { return clock })
-	log, err := audit.Open(filepath.Join(dir, "audit", "log"))
+	log, err := audit.Open(ctx, filepath.Join(dir, "audit"), audit.Options{Key: root, StoreID: l.StoreID()})
 	if err != nil {
 		t.Fatal(err)
 	}

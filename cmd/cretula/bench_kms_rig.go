@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -115,7 +114,7 @@ func copyStore(to, from string) error {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{datadir.StoreFile, datadir.RootKeyFile, datadir.AuditFile} {
+	for _, name := range []string{datadir.StoreFile, datadir.RootKeyFile} {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			return err
@@ -124,7 +123,7 @@ func copyStore(to, from string) error {
 			return err
 		}
 	}
-	return nil
+	return copyFolder(filepath.Join(to, datadir.AuditDir), filepath.Join(from, datadir.AuditDir))
 }
 
 // documents makes so many documents of the enclave, of one leaf.
@@ -226,25 +225,28 @@ func (r *benchRig) checkAnswer(kind string, answer []byte) error {
 // recordsPerSync counts in the small store's audit log how many records were
 // made durable together: they have the same member "synced".
 func (r *benchRig) recordsPerSync() (float64, error) {
-	f, err := os.Open(filepath.Join(r.dir, "small", datadir.AuditFile))
+	segments, err := filepath.Glob(filepath.Join(r.dir, "small", datadir.AuditDir, "0*.jsonl"))
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
 	records, syncs, last := 0, 0, int64(-1)
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 2<<20)
-	for lines.Scan() {
-		var seq, synced int64
-		if _, err := fmt.Sscanf(lines.Text(), `{"seq":%d,"synced":%d,`, &seq, &synced); err != nil {
+	for _, name := range segments {
+		text, err := os.ReadFile(name)
+		if err != nil {
 			return 0, err
 		}
-		records++
-		if synced != last {
-			syncs, last = syncs+1, synced
+		for line := range bytes.Lines(text) {
+			var seq, synced int64
+			if _, err := fmt.Sscanf(string(line[:min(len(line), 64)]), `{"seq":%d,"synced":%d,`, &seq, &synced); err != nil {
+				return 0, err
+			}
+			records++
+			if synced != last {
+				syncs, last = syncs+1, synced
+			}
 		}
 	}
-	return float64(records) / float64(syncs), lines.Err()
+	return float64(records) / float64(syncs), nil
 }
 
 // A benchChild is a server in a process of its own.

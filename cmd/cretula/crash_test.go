@@ -167,7 +167,7 @@ func (j *journal) policiesAt(at time.Time) (answered map[string]string, possible
 // until the moment, and returns how many calls that were.
 func (j *journal) check(t *testing.T, ctx context.Context, client *kms.Client, dir string, at time.Time) int {
 	t.Helper()
-	recorded := auditRequestIDs(t, filepath.Join(dir, "audit.jsonl"))
+	recorded := auditRequestIDs(t, filepath.Join(dir, "audit", "00000000000000000001.jsonl"))
 	checked := 0
 	for _, c := range j.calls {
 		if c.answered.After(at) {
@@ -262,7 +262,7 @@ func TestKillLosesNothing(t *testing.T) {
 // The server is killed while it makes its folder, at each stage and at random:
 // the next one completes what there is.
 func TestKillDuringFirstStart(t *testing.T) {
-	stages := []string{"", ".", "root.key", "kms.db", "audit.jsonl", "emulator-root.pem", "emulator-root.crt", "image.eif.new", "image.eif",
+	stages := []string{"", ".", "root.key", "kms.db", "audit", "audit/chain.json", "audit/00000000000000000001.jsonl", "emulator-root.pem", "emulator-root.crt", "image.eif.new", "image.eif",
 		"measurements.json", "nsm.sock", "admin.sock", "env"}
 	for range 4 {
 		stages = append(stages, "") // after a random time

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/pcr"
 )
@@ -168,11 +169,13 @@ func emptyFolder(path string) error {
 func (d *demo) keep(dir string) error {
 	for _, file := range []struct{ name, from string }{
 		{"app.eif", d.imagePath},
-		{"audit.jsonl", filepath.Join(d.stackDir(), "audit.jsonl")},
 	} {
 		if err := copyFile(filepath.Join(dir, file.name), file.from); err != nil {
 			return err
 		}
+	}
+	if err := copyFolder(filepath.Join(dir, datadir.AuditDir), filepath.Join(d.stackDir(), datadir.AuditDir)); err != nil {
+		return err
 	}
 	measurements, err := json.MarshalIndent(struct{ Measurements pcr.Measurements }{d.measurements}, "", "  ")
 	if err != nil {
@@ -189,7 +192,24 @@ func (d *demo) keep(dir string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(d.story, "kept in %s: app.eif, measurements.json, key-policy.json, document.cbor, envelope.ber, root.crt, audit.jsonl\n", dir)
+	fmt.Fprintf(d.story, "kept in %s: app.eif, measurements.json, key-policy.json, document.cbor, envelope.ber, root.crt, audit\n", dir)
+	return nil
+}
+
+// copyFolder copies the files of a folder to a new one.
+func copyFolder(to, from string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(to); err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := copyFile(filepath.Join(to, entry.Name()), filepath.Join(from, entry.Name())); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

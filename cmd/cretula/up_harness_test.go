@@ -201,7 +201,7 @@ func (up *upProcess) holdsNowhere(t testing.TB, secrets ...[]byte) {
 	t.Helper()
 	<-up.ended
 	places := map[string][]byte{"log": []byte(up.output.String())}
-	for _, name := range []string{"audit.jsonl", "kms.db"} {
+	for _, name := range []string{"audit/00000000000000000001.jsonl", "kms.db"} {
 		data, err := os.ReadFile(filepath.Join(up.dir, name))
 		if err != nil {
 			t.Fatal(err)

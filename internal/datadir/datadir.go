@@ -35,7 +35,7 @@ import (
 const (
 	StoreFile   = "kms.db"
 	RootKeyFile = "root.key"
-	AuditFile   = "audit.jsonl"
+	AuditDir    = "audit"
 )
 
 // ErrNone: there is no key service there.
@@ -165,20 +165,27 @@ func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error
 	if d.epochs, err = openEpochs(ctx, c, d.Ledger, d.RootKey); err != nil {
 		return nil, err
 	}
-	if d.Audit, err = c.openAudit(d.RootKey, d.Ledger); err != nil {
+	if d.Audit, err = c.openAudit(ctx, d.RootKey, d.Ledger); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-func (c *Config) openAudit(rootkey.Key, *ledger.Ledger) (*audit.Log, error) {
-	return audit.Open(filepath.Join(c.Dir, AuditFile))
+func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledger) (*audit.Log, error) {
+	return audit.Open(ctx, filepath.Join(c.Dir, AuditDir), audit.Options{
+		Key: root, StoreID: l.StoreID(), Emulated: l.Meta().Emulated, Heads: kms.AuditHeads(l),
+		Failed: func(err error) {
+			if c.Logger != nil {
+				c.Logger.Error("the audit log could not be kept", "cause", err.Error())
+			}
+		},
+	})
 }
 
 // checkNew refuses to begin anew where there was a store: the audit log and the
 // epoch file are made after the first rows of it.
 func (c *Config) checkNew() error {
-	for _, left := range []string{filepath.Join(c.Dir, AuditFile), c.RootKey.EpochPath()} {
+	for _, left := range []string{filepath.Join(c.Dir, AuditDir), c.RootKey.EpochPath()} {
 		if exists(left) {
 			return cli.WithHint(fmt.Errorf("%s is there, but nothing of the store that it is about is in %s", left, c.StoreName()),
 				"name that store, or 'cretula kms restore' a backup of it")
@@ -207,11 +214,11 @@ func (d *Dir) Server(roots []*x509.Certificate, allowDebug bool) (*kms.Server, e
 // Close closes everything.
 func (d *Dir) Close() error {
 	var errs []error
+	if d.Audit != nil {
+		errs = append(errs, d.Audit.Close()) // it writes a row
+	}
 	if d.epochs != nil {
 		errs = append(errs, d.epochs.close())
-	}
-	if d.Audit != nil {
-		errs = append(errs, d.Audit.Close())
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
@@ -222,19 +229,10 @@ func (d *Dir) Close() error {
 // FindEvent looks for the event of a decision in the audit log of the folder,
 // which may be in use. The error matches [ErrNone] or [kms.ErrNoDecision].
 func FindEvent(ctx context.Context, path, decision string) (*kms.Event, error) {
-	f, err := durable.OpenPrivate(filepath.Join(path, AuditFile), os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
+	entry, err := audit.Find(ctx, filepath.Join(path, AuditDir), decision)
+	if errors.Is(err, audit.ErrNone) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNone)
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	entry, err := audit.Find(ctx, f, info.Size(), decision)
 	if errors.Is(err, audit.ErrNotFound) {
 		return nil, kms.ErrNoDecision
 	}

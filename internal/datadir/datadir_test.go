@@ -54,7 +54,7 @@ func TestCreateAndOpen(t *testing.T) {
 	if second, err := server.EnsureAdmin(t.Context()); err != nil || second != first {
 		t.Errorf("the administrator has another key: %v", err)
 	}
-	for _, name := range []string{StoreFile, RootKeyFile, AuditFile} {
+	for _, name := range []string{StoreFile, RootKeyFile} {
 		if info, err := os.Stat(filepath.Join(path, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
@@ -119,12 +119,12 @@ func TestLostStore(t *testing.T) {
 			t.Errorf("%s: a new store", name)
 		}
 		// Without both it is a folder whose making was interrupted.
-		for _, left := range []string{AuditFile, RootKeyFile + ".epoch"} {
+		for _, left := range []string{AuditDir, RootKeyFile + ".epoch"} {
 			if d, err := Create(t.Context(), path, meta); err == nil {
 				d.Close()
 				t.Errorf("%s: a new store beside %s", name, left)
 			}
-			if err := os.Remove(filepath.Join(path, left)); err != nil {
+			if err := os.RemoveAll(filepath.Join(path, left)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit keeps the record of every decision: an append-only file of
-// JSON lines, each durable before [Log.Append] returns.
+// Package audit keeps the record of every decision: an append-only log of JSON
+// lines, each durable before [Log.Append] returns, in a folder of segments.
 //
 // A line is one object with these members, in this order, without white space
 // between them:
@@ -9,24 +9,30 @@
 //	seq     number of the record, 1 for the first, rising by one
 //	synced  number of the last record that was durable when this was written
 //	event   the caller's object
-//	sum     CRC-32C of the bytes of the line before this member, 8 hex digits
+//	mac     HMAC-SHA-256, in hex, of the MAC of the record before (32 zero bytes
+//	        before the first) and the bytes of the line before this member
+//
+// The key of the MACs is derived from the root key for one chain, which is one
+// folder. Whoever lacks it can read the log; changing it shows. What the chain by
+// itself cannot show, that its end is gone or all of it was replaced, the heads
+// do: signed statements of how many records there are and what the MAC of the
+// last one is, in the folder and, the newest, in a [HeadStore]. [Verify] compares
+// all of it. docs/formats/audit.md has every file of the folder.
 //
 // A crash can lose or tear, of what Append has not acknowledged, any part: the
 // lines that were being written together when it came. "synced" tells that
 // apart from later damage: damage at record n followed by a line whose synced
-// is n or more cannot be the crash's. "sum" finds accidents, not attacks; a
-// chain of HMACs will take a member of its own beside it.
+// is n or more cannot be the crash's.
 package audit
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
@@ -41,6 +47,8 @@ const (
 	maxPending = 64 << 20
 	// maxKept is the largest buffer that is used again.
 	maxKept = 1 << 20
+	// maxSegmentRecords bounds what is in memory of the open segment.
+	maxSegmentRecords = 1 << 16
 )
 
 var (
@@ -56,6 +64,11 @@ var (
 	ErrNotFound = errors.New("audit: no such record")
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("audit: log is closed")
+	// ErrNone: the folder has no audit log in it.
+	ErrNone = errors.New("there is no audit log in this folder")
+	// ErrOtherKey: the log is not of this store and root key, or the file that
+	// says so was changed.
+	ErrOtherKey = errors.New("audit: the log belongs to another store or root key, or its chain file was changed")
 )
 
 // An Entry is one record of the log.
@@ -68,9 +81,61 @@ type Entry struct {
 
 // A Cut says what Open removed from the end of the log.
 type Cut struct {
-	// Offset is where the log ends now, in bytes; Bytes is how much was
-	// removed there.
+	// Segment is the name of the file, which ends at Offset now; Bytes is how
+	// much was removed there.
+	Segment       string
 	Offset, Bytes int64
+}
+
+// Options say what a log is of. Key and StoreID must be given.
+type Options struct {
+	// Key is the root key of the service.
+	Key Deriver
+	// StoreID is the name of the store that the events are about, 1 to 64 of
+	// the characters of a server's name.
+	StoreID string
+	// Server names the server whose requests are recorded, where several share
+	// a store: at most 64 letters, digits, dots, hyphens and underscores. It
+	// counts for a new folder only.
+	Server string
+	// Emulated says that the store is. It counts for a new folder only.
+	Emulated bool
+	// Heads keeps the newest head elsewhere. Nil: nowhere.
+	Heads HeadStore
+	// SegmentBytes is the size at which a new segment begins; 0: 64 MiB.
+	SegmentBytes int64
+	// HeadInterval and HeadRecords say how long it takes and how many records
+	// come before the next head is written, whichever is sooner; 0: a minute,
+	// 4096 records.
+	HeadInterval time.Duration
+	HeadRecords  uint64
+	// Retention says what is removed.
+	Retention Retention
+	// RemovalEvent makes the event that is recorded before segments are removed;
+	// nil: an object with the members of the [Removal].
+	RemovalEvent func(Removal) (any, error)
+	// Failed gets what goes wrong when no caller waits. Nil: nobody does.
+	Failed func(error)
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) setDefaults() {
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.HeadInterval == 0 {
+		o.HeadInterval = time.Minute
+	}
+	if o.HeadRecords == 0 {
+		o.HeadRecords = 4096
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Failed == nil {
+		o.Failed = func(error) {}
+	}
 }
 
 // file is what a Log needs of an [os.File]; tests make it fail.
@@ -90,288 +155,255 @@ type file interface {
 // disk: from then on every Append fails until the log is opened anew. Both
 // match [ErrUnavailable].
 type Log struct {
-	file file
-	cut  Cut
+	options Options
+	dir     string
+	keys    keys
+	lock    *os.File // the chain file
+	cut     Cut
+	create  func(path string) (file, error) // a new segment; tests make it fail
 
-	// flushing is held by the one goroutine that writes; lines is its buffer,
-	// callers how many have called of late, syncing how long the last sync took.
-	flushing sync.Mutex
-	lines    []byte
-	callers  int
-	syncing  time.Duration
+	// lines is the buffer of the goroutine that writes, callers how many have called
+	// of late, syncing how long the last write and sync took.
+	lines   []byte
+	callers int
+	syncing time.Duration
+
+	keeper  keeper
+	checked sync.Map // see finder
 
 	mu      sync.Mutex
 	pending *batch
-	// size and last are those of the durable part.
-	size   int64
-	last   uint64
-	failed error // why no Append can succeed any more
+	writing bool          // a goroutine takes what is pending
+	idle    chan struct{} // closed when it has ended
+	closed  []segment     // all but the open one, oldest first
+	open    openSegment
+	failed  error // why no Append can succeed any more
 }
 
-// A batch is what one write and one sync make durable.
-type batch struct {
-	events []*bytes.Buffer
-	bytes  int
-	done   chan struct{}
-	err    error // valid once done is closed
+// An openSegment is the newest one, as far as it is durable.
+type openSegment struct {
+	segment
+	file  file
+	index []indexEntry // in the order of the records
+	mac   mac          // of the last record
 }
 
-// Open opens the log at path for appending; it makes the file (0600) and its
-// folder (0700) if they are missing. Looser ones, and files that are not
+// Open opens the log in the folder for appending; it makes the folder (0700) and
+// what is in it (0600) if they are missing. Looser ones, and files that are not
 // regular, are refused with [durable.ErrNotPrivate].
 //
-// The whole log is read. What a crash left behind its last durable record,
+// The newest segment is read. What a crash left behind its last durable record,
 // which nobody was answered on, is cut off; see [Log.Cut]. Damage before that
-// is a [DamagedError], and nothing is changed.
-func Open(path string) (*Log, error) {
-	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
+// is a [DamagedError], and so is a log that ends before the newest head that the
+// folder or the HeadStore has; nothing is changed then. What is in older segments
+// only [Verify] looks at.
+func Open(ctx context.Context, dir string, o Options) (*Log, error) {
+	o.setDefaults()
+	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
-	f, err := durable.OpenPrivate(path, os.O_RDWR|os.O_CREATE)
+	if err := createChain(dir, &o); err != nil {
+		return nil, err
+	}
+	lock, err := durable.OpenPrivate(filepath.Join(dir, chainFile), os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	l, err := open(f)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+	l := &Log{options: o, dir: dir, lock: lock, create: createSegment}
+	if err := l.openFolder(ctx); err != nil {
+		if l.open.file != nil {
+			l.open.file.Close()
+		}
+		lock.Close()
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
-		f.Close()
-		return nil, err
-	}
+	l.keeper.start(l)
 	return l, nil
 }
 
-func open(f *os.File) (*Log, error) {
-	if err := durable.Lock(f); errors.Is(err, durable.ErrLocked) {
-		return nil, ErrInUse
+func (l *Log) openFolder(ctx context.Context) error {
+	if err := durable.Lock(l.lock); errors.Is(err, durable.ErrLocked) {
+		return ErrInUse
 	} else if err != nil {
+		return err
+	}
+	chain, err := readChain(l.dir)
+	if err != nil {
+		return err
+	}
+	if l.keys, err = deriveKeys(l.options.Key, l.options.StoreID, chain.Chain); err != nil {
+		return err
+	}
+	if chain.Store != l.options.StoreID || !chain.signedBy(l.keys.public()) {
+		return ErrOtherKey
+	}
+	if err := l.keeper.open(l.dir, l.keys, chain); err != nil {
+		return err
+	}
+	known, err := l.knownHeads(ctx)
+	if err != nil {
+		return err
+	}
+	return l.recover(known)
+}
+
+// knownHeads returns the heads of this chain that the log must agree with.
+func (l *Log) knownHeads(ctx context.Context) ([]Head, error) {
+	known := []Head{l.keeper.newest}
+	if l.options.Heads == nil {
+		return known, nil
+	}
+	texts, err := l.options.Heads.Heads(ctx)
+	if err != nil {
 		return nil, err
 	}
+	for _, text := range texts {
+		head, err := ParseHead(text)
+		if err != nil {
+			return nil, err
+		}
+		if head.Chain != l.keys.chain {
+			continue
+		}
+		if !head.signedBy(l.keys.public()) {
+			return nil, ErrOtherKey
+		}
+		known = append(known, head)
+	}
+	return known, nil
+}
+
+// recover opens the newest segment, or makes the first one.
+func (l *Log) recover(known []Head) error {
+	segments, err := listSegments(l.dir)
+	if err != nil {
+		return err
+	}
+	anchor := l.keeper.anchor
+	if len(segments) == 0 {
+		segments = []segment{{first: anchor.Count + 1}}
+		f, err := l.create(l.path(segments[0]))
+		if err != nil {
+			return err
+		}
+		f.Close()
+		if err := durable.SyncDir(l.dir); err != nil {
+			return err
+		}
+	}
+	last := segments[len(segments)-1]
+	l.closed = segments[:len(segments)-1]
+	start := anchor.MAC
+	if n := len(l.closed); n > 0 && last.first != anchor.Count+1 {
+		if start, err = lastMAC(l.path(l.closed[n-1])); err != nil {
+			return err
+		}
+	}
+	f, err := durable.OpenPrivate(l.path(last), os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	l.open = openSegment{segment: last, file: f}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	end, last, err := scanLog(f, info.Size())
+	found, err := scanSegment(f, info.Size(), &l.keys, last.first, start, known)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	l := &Log{file: f, size: end, last: last}
-	if end < info.Size() {
-		l.cut = Cut{Offset: end, Bytes: info.Size() - end}
-		if err := f.Truncate(end); err != nil {
-			return nil, err
+	for _, head := range known {
+		if end := found.last; head.Count > end {
+			return &DamagedError{Segment: last.name(), Offset: found.end, Seq: end + 1,
+				Why: fmt.Sprintf("the log ends before it, but had %d records at %s", head.Count, head.Time.Format(time.RFC3339))}
+		}
+	}
+	l.open.size, l.open.last, l.open.start, l.open.mac, l.open.index = found.end, found.last, start, found.mac, found.index
+	if found.end < info.Size() {
+		l.cut = Cut{Segment: last.name(), Offset: found.end, Bytes: info.Size() - found.end}
+		if err := f.Truncate(found.end); err != nil {
+			return err
 		}
 	}
 	// What was read may never have been synced; the next line says it was.
-	return l, f.Sync()
+	return f.Sync()
 }
+
+func (l *Log) path(s segment) string { return filepath.Join(l.dir, s.name()) }
 
 // Cut returns what Open removed, and whether it removed anything.
 func (l *Log) Cut() (Cut, bool) { return l.cut, l.cut.Bytes > 0 }
 
-// Append adds the event, which must become a JSON object of at most
-// [MaxEvent] bytes, and returns nil once it is durable. Calls that overlap
-// share one write and one sync. If ctx ends first Append returns its error;
-// the record may then be in the log or not.
-//
-// An event with a method AppendJSON([]byte) ([]byte, error) writes its JSON itself:
-// what it appends must be one object on one line.
-//
-// An error matches [ErrEvent], [ErrUnavailable], [ErrClosed] or is that of
-// ctx. The event's member "decision", if it is a string, is what [Log.Find]
-// looks for.
-func (l *Log) Append(ctx context.Context, event any) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	encoded, err := encodeEvent(event)
-	if err != nil {
-		return err
-	}
-	b, err := l.enqueue(encoded)
-	if err != nil {
-		release(encoded)
-		return err
-	}
-	gone := ctx.Done()
-	if gone == nil {
-		<-b.done
-		return b.err
-	}
-	select {
-	case <-b.done:
-		return b.err
-	case <-gone:
-		return ctx.Err()
-	}
-}
-
-// enqueue adds the event to the batch that will be written next, which releases
-// it then.
-func (l *Log) enqueue(event *bytes.Buffer) (*batch, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed != nil {
-		return nil, l.failed
-	}
-	if l.pending == nil {
-		l.pending = &batch{done: make(chan struct{})}
-		// It waits for the batch before; meanwhile this one gathers. It is
-		// a goroutine so that a caller can leave before it is done.
-		go l.flush(l.pending)
-	}
-	b := l.pending
-	if b.bytes+event.Len() > maxPending {
-		return nil, fmt.Errorf("%w: %d bytes wait for the disk", ErrUnavailable, b.bytes)
-	}
-	b.events = append(b.events, event)
-	b.bytes += event.Len()
-	return b, nil
-}
-
-// flush makes the batch durable unless another call has done it.
-func (l *Log) flush(b *batch) {
-	l.flushing.Lock()
-	defer l.flushing.Unlock()
-	l.gather(b)
-	l.mu.Lock()
-	if l.pending != b {
-		l.mu.Unlock()
-		return
-	}
-	l.pending = nil
-	size, last, failed := l.size, l.last, l.failed
-	l.mu.Unlock()
-	if failed != nil {
-		b.err = failed
-		close(b.done)
-		return
-	}
-
-	lines := l.lines[:0]
-	for i, event := range b.events {
-		lines = appendLine(lines, last+1+uint64(i), last, event.Bytes())
-		release(event)
-	}
-	if l.lines = lines; cap(lines) > maxKept {
-		l.lines = nil
-	}
-	fatal, err := l.write(lines, size)
-	l.mu.Lock()
-	switch {
-	case err == nil:
-		l.size += int64(len(lines))
-		l.last += uint64(len(b.events))
-	case fatal:
-		l.failed = err
-	}
-	l.mu.Unlock()
-	b.err = err
-	close(b.done)
-}
-
-const (
-	// maxYields bounds how often gather gives way.
-	maxYields = 16
-	// manyCallers is from when on gather waits for those that it has seen before.
-	manyCallers = 8
-	// maxGather bounds how long it does.
-	maxGather = time.Millisecond
-)
-
-// gather lets others append before the batch is written, so that many share one
-// sync. Where there were many callers of late it waits for them, no longer than the
-// last sync took; then every goroutine that is ready to run goes first, as long as
-// that brings further events. One caller alone waits for nothing.
-func (l *Log) gather(b *batch) {
-	if n := l.waiting(b); l.callers >= manyCallers && n < l.callers {
-		time.Sleep(min(l.syncing, maxGather))
-	}
-	n := l.waiting(b)
-	for range maxYields {
-		before := n
-		runtime.Gosched()
-		if n = l.waiting(b); n == before {
-			break
-		}
-	}
-	l.callers = max(n, l.callers*7/8)
-}
-
-func (l *Log) waiting(b *batch) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(b.events)
-}
-
-// write writes and syncs the lines at the end of the log. After a fatal error
-// the end of the file is unknown.
-func (l *Log) write(lines []byte, size int64) (fatal bool, err error) {
-	if _, err = l.file.WriteAt(lines, size); err == nil {
-		began := time.Now()
-		if err = l.file.Sync(); err == nil {
-			l.syncing = time.Since(began)
-			return false, nil
-		}
-		// The kernel may have dropped the dirty pages and forgotten about
-		// them: syncing again would report success for what is lost.
-		fatal = true
-	}
-	err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-	if cutErr := l.file.Truncate(size); cutErr != nil {
-		return true, errors.Join(err, cutErr)
-	}
-	return fatal, err
-}
-
-// Close waits for the Append calls that have begun and closes the log. Later
-// ones return [ErrClosed]. A second Close returns nil.
+// Close waits for the Append calls that have begun, writes a last head and closes
+// the log. Later calls return [ErrClosed]. A second Close returns nil.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if errors.Is(l.failed, ErrClosed) {
 		l.mu.Unlock()
 		return nil
 	}
-	b := l.pending
-	l.mu.Unlock()
-	if b != nil {
-		l.flush(b)
-	}
-	l.flushing.Lock()
-	defer l.flushing.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.failed = ErrClosed
-	return l.file.Close()
-}
-
-// durablePart returns where the durable part of the log ends.
-func (l *Log) durablePart() (int64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if errors.Is(l.failed, ErrClosed) {
-		return 0, ErrClosed
+	idle := l.idle
+	if !l.writing {
+		idle = nil
 	}
-	return l.size, nil
+	l.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+	return errors.Join(l.keeper.stop(), l.open.file.Close(), l.lock.Close())
 }
 
 // Find returns the newest durable record whose event has the given decision
-// id; [ErrNotFound] if there is none. It reads backwards from the end.
+// id; [ErrNotFound] if there is none. The indexes are looked at, not the
+// segments; what they lead to is checked, and a record whose MAC does not fit is
+// a [DamagedError].
 func (l *Log) Find(ctx context.Context, decision string) (Entry, error) {
-	size, err := l.durablePart()
-	if err != nil {
-		return Entry{}, err
+	for {
+		if err := ctx.Err(); err != nil {
+			return Entry{}, err
+		}
+		entry, err := l.find(ctx, decision)
+		if err == nil || !errors.Is(err, fs.ErrClosed) {
+			return entry, err
+		}
+		// The segment was closed for a new one just now.
 	}
-	return Find(ctx, l.file, size, decision)
 }
 
-// Reader returns a reader of what is durable now, from the first record on.
-func (l *Log) Reader() (*Reader, error) {
-	size, err := l.durablePart()
-	if err != nil {
-		return nil, err
+func (l *Log) find(ctx context.Context, decision string) (Entry, error) {
+	l.mu.Lock()
+	if errors.Is(l.failed, ErrClosed) {
+		l.mu.Unlock()
+		return Entry{}, ErrClosed
 	}
-	return NewReader(l.file, size), nil
+	open, closed := l.open, l.closed
+	l.mu.Unlock()
+	want := hashOf(decision)
+	for i := len(open.index) - 1; i >= 0; i-- {
+		if open.index[i].hash != want {
+			continue
+		}
+		entry, err := readIndexed(open.file, open.size, open.index[i].offset, open.start, &l.keys, decision)
+		if !errors.Is(err, ErrNotFound) {
+			return entry, err
+		}
+	}
+	for i := len(closed) - 1; i >= 0; i-- {
+		entry, err := finder{l.dir, &l.keys, &l.checked}.find(ctx, closed[i], decision)
+		if !errors.Is(err, ErrNotFound) {
+			return entry, err
+		}
+	}
+	return Entry{}, ErrNotFound
+}
+
+// Reader returns a reader of the log, from the first record on.
+func (l *Log) Reader() (*Reader, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.failed, ErrClosed) {
+		return nil, ErrClosed
+	}
+	return NewReader(l.dir), nil
 }

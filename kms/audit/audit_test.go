@@ -5,6 +5,8 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,9 +32,25 @@ type event struct {
 	Text     string `json:"text,omitempty"`
 }
 
+// testKey is a root key for tests.
+type testKey string
+
+func (k testKey) Derive(label string) ([]byte, error) {
+	sum := sha256.Sum256([]byte(string(k) + label))
+	return sum[:], nil
+}
+
+const testStore = "0123456789abcdef0123456789abcdef"
+
+func testOptions() Options {
+	return Options{Key: testKey("root"), StoreID: testStore, Server: "one", Emulated: true, HeadInterval: time.Hour}
+}
+
+func openLog(path string) (*Log, error) { return Open(ctx, path, testOptions()) }
+
 func mustOpen(t testing.TB, path string) *Log {
 	t.Helper()
-	l, err := Open(path)
+	l, err := openLog(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +58,10 @@ func mustOpen(t testing.TB, path string) *Log {
 	return l
 }
 
-func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "d", "audit.log") }
+func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "d", "audit") }
+
+// firstSegment is the path of the oldest segment of a new log.
+func firstSegment(path string) string { return filepath.Join(path, segment{first: 1}.name()) }
 
 func (l *Log) mustAppend(t testing.TB, e any) {
 	t.Helper()
@@ -95,12 +116,12 @@ func TestAppend(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(firstSegment(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
-	if want := `{"seq":1,"synced":0,"event":{"decision":"d-0-0"},"sum":"` + first[len(first)-10:]; first != want {
+	if want := `{"seq":1,"synced":0,"event":{"decision":"d-0-0"},"mac":"` + first[len(first)-66:]; first != want {
 		t.Errorf("first line %s, want %s", first, want)
 	}
 	for text := range bytes.Lines(text) {
@@ -117,18 +138,26 @@ func TestPermissions(t *testing.T) {
 	}
 	path := newPath(t)
 	mustOpen(t, path).Close()
-	for name, want := range map[string]fs.FileMode{path: 0o600, filepath.Dir(path): fs.ModeDir | 0o700} {
+	files := []string{chainFile, headsFile, segment{first: 1}.name()}
+	for _, name := range files {
+		if info, err := os.Stat(filepath.Join(path, name)); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: mode %v (%v)", name, info.Mode(), err)
+		}
+	}
+	for name, want := range map[string]fs.FileMode{path: fs.ModeDir | 0o700, filepath.Dir(path): fs.ModeDir | 0o700} {
 		if info, err := os.Stat(name); err != nil || info.Mode() != want {
 			t.Errorf("%s: mode %v, want %v (%v)", name, info.Mode(), want, err)
 		}
 	}
-	os.Chmod(path, 0o644)
-	if _, err := Open(path); !errors.Is(err, durable.ErrNotPrivate) {
-		t.Errorf("mode 0644: %v, want ErrNotPrivate", err)
+	for _, name := range files {
+		os.Chmod(filepath.Join(path, name), 0o644)
+		if _, err := openLog(path); !errors.Is(err, durable.ErrNotPrivate) {
+			t.Errorf("%s of mode 0644: %v, want ErrNotPrivate", name, err)
+		}
+		os.Chmod(filepath.Join(path, name), 0o600)
 	}
-	os.Chmod(path, 0o600)
-	os.Chmod(filepath.Dir(path), 0o750)
-	if _, err := Open(path); !errors.Is(err, durable.ErrNotPrivate) {
+	os.Chmod(path, 0o750)
+	if _, err := openLog(path); !errors.Is(err, durable.ErrNotPrivate) {
 		t.Errorf("folder 0750: %v, want ErrNotPrivate", err)
 	}
 }
@@ -136,7 +165,7 @@ func TestPermissions(t *testing.T) {
 func TestInUse(t *testing.T) {
 	path := newPath(t)
 	l := mustOpen(t, path)
-	if _, err := Open(path); !errors.Is(err, ErrInUse) {
+	if _, err := openLog(path); !errors.Is(err, ErrInUse) {
 		t.Errorf("second Open: %v, want ErrInUse", err)
 	}
 	l.Close()
@@ -163,10 +192,10 @@ func TestBadEvents(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	l := mustOpen(t, newPath(t))
-	large := strings.Repeat("y", 3*findBlock)
+	large := strings.Repeat("y", 3<<18)
 	ids := []string{"a", "b", `quoted "c"`, "<d>", "ü", "b"}
 	for i, id := range ids {
-		l.mustAppend(t, event{Decision: id, Text: large[:i*findBlock/2]})
+		l.mustAppend(t, event{Decision: id, Text: large[:i<<17]})
 		l.mustAppend(t, map[string]any{"text": fmt.Sprintf(`"decision":"no-%d"`, i), "inner": map[string]string{"decision": "inner"}})
 		l.mustAppend(t, map[string]any{"decision": 5})
 	}
@@ -195,44 +224,62 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// testKeys are those of the chain that logOf and writeLog make.
+var testKeys = func() *keys {
+	k, err := deriveKeys(testKey("root"), testStore, "00112233445566778899aabbccddeeff")
+	if err != nil {
+		panic(err)
+	}
+	return &k
+}()
+
 // logOf returns a log of batches of the given sizes.
 func logOf(batches ...int) []byte {
 	var text []byte
 	var seq uint64
+	var m mac
 	for _, n := range batches {
 		synced := seq
 		for range n {
 			seq++
-			text = appendLine(text, seq, synced, fmt.Appendf(nil, `{"decision":"d%d"}`, seq))
+			text, m = testKeys.appendLine(text, seq, synced, fmt.Appendf(nil, `{"decision":"d%d"}`, seq), m)
 		}
 	}
 	return text
 }
 
-func writeLog(t testing.TB, text []byte) string {
+// writeLog makes a folder with one segment and returns it and the segment.
+func writeLog(t testing.TB, text []byte) (dir, file string) {
 	t.Helper()
-	path := newPath(t)
-	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, text, 0o600)); err != nil {
+	dir = newPath(t)
+	chain := Head{Kind: KindChain, Store: testStore, Chain: testKeys.chain, Server: "one", Time: time.Unix(1e9, 0)}
+	chain.sign(testKeys.signer)
+	if err := errors.Join(durable.MkdirAll(dir), os.WriteFile(filepath.Join(dir, chainFile), append(chain.Text(), '\n'), 0o600),
+		os.WriteFile(firstSegment(dir), text, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return dir, firstSegment(dir)
 }
+
+// forget removes the heads, which a later content of the segment need not fit.
+func forget(dir string) { os.Remove(filepath.Join(dir, headsFile)) }
 
 // TestTornTail cuts a log at every byte: Open keeps the whole lines before.
 func TestTornTail(t *testing.T) {
 	text := logOf(1, 3, 1, 4)
-	path := writeLog(t, nil)
+	path, file := writeLog(t, nil)
 	for n := range len(text) + 1 {
-		if err := os.WriteFile(path, text[:n], 0o600); err != nil {
+		forget(path)
+		if err := os.WriteFile(file, text[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Open(path)
+		l, err := openLog(path)
 		if err != nil {
 			t.Fatalf("%d bytes: %v", n, err)
 		}
 		whole := bytes.LastIndexByte(text[:n], '\n') + 1
 		cut, was := l.Cut()
-		if was != (whole < n) || was && cut != (Cut{Offset: int64(whole), Bytes: int64(n - whole)}) {
+		if was != (whole < n) || was && cut != (Cut{Segment: filepath.Base(file), Offset: int64(whole), Bytes: int64(n - whole)}) {
 			t.Errorf("%d bytes: cut %+v, %t, want at %d", n, cut, was, whole)
 		}
 		l.mustAppend(t, event{Decision: "new"})
@@ -248,15 +295,16 @@ func TestTornTail(t *testing.T) {
 func TestDamage(t *testing.T) {
 	text := logOf(2, 3, 3)
 	settled := len(logOf(2, 3))
-	path := writeLog(t, nil)
+	path, file := writeLog(t, nil)
 	for i := range text {
+		forget(path)
 		changed := bytes.Clone(text)
 		changed[i] = 0
-		if err := os.WriteFile(path, changed, 0o600); err != nil {
+		if err := os.WriteFile(file, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		start := int64(bytes.LastIndexByte(text[:i], '\n') + 1)
-		l, err := Open(path)
+		l, err := openLog(path)
 		if i >= settled {
 			if err != nil {
 				t.Errorf("byte %d of the last batch: %v", i, err)
@@ -268,7 +316,7 @@ func TestDamage(t *testing.T) {
 			l.Close()
 			continue
 		}
-		wantDamage(t, path, err, start, uint64(bytes.Count(text[:i], []byte("\n"))+1), changed)
+		wantDamage(t, file, err, start, uint64(bytes.Count(text[:i], []byte("\n"))+1), changed)
 	}
 }
 
@@ -299,8 +347,8 @@ func TestOtherDamage(t *testing.T) {
 		"a long line":           {join(lines[0], bytes.Repeat([]byte("x"), 3*maxLine), []byte("\n"), lines[1], lines[2]), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := writeLog(t, test.text)
-			l, err := Open(path)
+			path, file := writeLog(t, test.text)
+			l, err := openLog(path)
 			if err == nil {
 				l.Close()
 				t.Fatal("opened")
@@ -309,7 +357,7 @@ func TestOtherDamage(t *testing.T) {
 			if !ok || damage.Seq != test.seq {
 				t.Errorf("error %v, want damage at record %d", err, test.seq)
 			}
-			if after, _ := os.ReadFile(path); !bytes.Equal(after, test.text) {
+			if after, _ := os.ReadFile(file); !bytes.Equal(after, test.text) {
 				t.Error("a damaged log was changed")
 			}
 		})
@@ -317,14 +365,19 @@ func TestOtherDamage(t *testing.T) {
 }
 
 func TestParseLine(t *testing.T) {
-	good := strings.TrimSuffix(string(appendLine(nil, 12, 3, []byte(`{"a":1}`))), "\n")
-	if l, err := parseLine([]byte(good)); err != nil || l.seq != 12 || l.synced != 3 || string(l.event) != `{"a":1}` {
+	text, m := testKeys.appendLine(nil, 12, 3, []byte(`{"a":1}`), mac{1})
+	good := strings.TrimSuffix(string(text), "\n")
+	l, err := parseLine([]byte(good))
+	if err != nil || l.seq != 12 || l.synced != 3 || string(l.event) != `{"a":1}` || l.mac != m || !testKeys.fits(&l, mac{1}) {
 		t.Errorf("parseLine = %+v, %v", l, err)
+	}
+	if testKeys.fits(&l, mac{2}) {
+		t.Error("fits behind another record")
 	}
 	for i := range good {
 		changed := []byte(good)
 		changed[i] ^= 1
-		if l, err := parseLine(changed); err == nil || l.event != nil {
+		if l, err := parseLine(changed); err == nil && testKeys.fits(&l, mac{1}) || err != nil && l.event != nil {
 			t.Errorf("byte %d changed: %+v, %v", i, l, err)
 		}
 		if _, err := parseLine([]byte(good[:i])); err == nil {
@@ -338,7 +391,7 @@ func TestParseLine(t *testing.T) {
 		{0, 0, "{}"}, {1, 1, "{}"}, {1, 2, "{}"}, {1, 0, ""}, {1, 0, "1"}, {1, 0, "{"}, {1, 0, "{}{}"}, {1, 0, "[]"},
 		{1, 0, `{"a":"` + strings.Repeat("x", MaxEvent) + `"}`},
 	} {
-		text := appendLine(nil, test.seq, test.synced, []byte(test.event))
+		text, _ := testKeys.appendLine(nil, test.seq, test.synced, []byte(test.event), mac{})
 		if l, err := parseLine(text[:len(text)-1]); err == nil {
 			t.Errorf("accepted: %+v", l)
 		}
@@ -391,8 +444,8 @@ func openFaulty(t testing.TB) (*Log, *faulty, string) {
 	t.Helper()
 	path := newPath(t)
 	l := mustOpen(t, path)
-	f := &faulty{file: l.file}
-	l.file = f
+	f := &faulty{file: l.open.file}
+	l.open.file = f
 	l.mustAppend(t, event{Decision: "first"})
 	return l, f, path
 }
@@ -541,7 +594,9 @@ func FuzzParseLine(f *testing.F) {
 			}
 			return
 		}
-		if again := appendLine(nil, l.seq, l.synced, l.event); string(again) != string(text)+"\n" {
+		again := append(appendBody(nil, l.seq, l.synced, l.event), macMember...)
+		again = append(hex.AppendEncode(again, l.mac[:]), lineEnd...)
+		if string(again) != string(text)+"\n" {
 			t.Errorf("encoded again: %s, was %s", again, text)
 		}
 	})
@@ -555,24 +610,22 @@ func FuzzScan(f *testing.F) {
 	f.Add(append(logOf(2), logOf(3)...))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		log := bytes.NewReader(text)
-		end, last, err := scanLog(log, int64(len(text)))
+		found, err := scanSegment(log, int64(len(text)), testKeys, 1, mac{}, nil)
 		if err != nil {
-			if end != 0 || last != 0 {
+			if found.end != 0 || found.last != 0 || found.index != nil {
 				t.Error("a result with the error")
 			}
 			return
 		}
-		r := NewReader(log, end)
-		for seq := range last {
-			if e, err := r.Next(); err != nil || e.Seq != seq+1 {
-				t.Fatalf("record %d: %d, %v", seq+1, e.Seq, err)
+		if uint64(len(found.index)) != found.last {
+			t.Errorf("%d entries for %d records", len(found.index), found.last)
+		}
+		for i, at := range found.index {
+			id := fmt.Sprintf("d%d", i+1)
+			e, err := readIndexed(log, found.end, at.offset, mac{}, testKeys, id)
+			if err != nil || e.Seq != uint64(i+1) || hashOf(id) != at.hash {
+				t.Fatalf("record %d: %d, %v", i+1, e.Seq, err)
 			}
-		}
-		if _, err := r.Next(); err != io.EOF {
-			t.Errorf("end of the log: %v", err)
-		}
-		if _, err := Find(ctx, log, int64(len(text)), "d1"); err != nil && !errors.Is(err, ErrNotFound) {
-			t.Error(err)
 		}
 	})
 }
@@ -607,7 +660,7 @@ type ownWriter struct {
 func (w ownWriter) AppendJSON(dst []byte) ([]byte, error) { return append(dst, w.text...), w.err }
 
 func TestAppendJSON(t *testing.T) {
-	l, err := Open(filepath.Join(t.TempDir(), "log", "audit"))
+	l, err := openLog(newPath(t))
 	if err != nil {
 		t.Fatal(err)
 	}

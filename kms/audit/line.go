@@ -4,19 +4,24 @@ package audit
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"hash/crc32"
 	"strconv"
 	"sync"
 )
 
-// maxLine bounds a line, its line feed included.
-const maxLine = MaxEvent + 128
+// What stands at the end of a line, around the MAC in hex.
+const (
+	macMember = `,"mac":"`
+	lineEnd   = "\"}\n"
+	// trailer is the length of both and the MAC, without the line feed.
+	trailer = len(macMember) + 2*len(mac{}) + len(lineEnd) - 1
+)
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// maxLine bounds a line, its line feed included.
+const maxLine = MaxEvent + 192
 
 // buffers are for events on their way.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -68,55 +73,69 @@ func encodeTo(b *bytes.Buffer, event any) error {
 	return nil
 }
 
-// appendLine appends the line of a record.
-func appendLine(dst []byte, seq, synced uint64, event []byte) []byte {
-	start := len(dst)
+// appendBody appends the line of a record up to its MAC.
+func appendBody(dst []byte, seq, synced uint64, event []byte) []byte {
 	dst = append(dst, `{"seq":`...)
 	dst = strconv.AppendUint(dst, seq, 10)
 	dst = append(dst, `,"synced":`...)
 	dst = strconv.AppendUint(dst, synced, 10)
 	dst = append(dst, `,"event":`...)
-	dst = append(dst, event...)
-	sum := crc32.Checksum(dst[start:], castagnoli)
-	dst = append(dst, `,"sum":"`...)
-	dst = hex.AppendEncode(dst, binary.BigEndian.AppendUint32(nil, sum))
-	return append(dst, "\"}\n"...)
+	return append(dst, event...)
 }
-
-// trailer is the length of `,"sum":"xxxxxxxx"}`.
-const trailer = 18
 
 // A line is a record as it stands in the file.
 type line struct {
 	seq, synced uint64
 	event       []byte
+	body        []byte // what the MAC is over, with that of the record before
+	mac         mac
 }
 
 // parseLine reads a line, given without its line feed. It accepts exactly what
-// appendLine writes, except that the event need only be a JSON object.
+// appendLine writes, except that the event need only be a JSON object, and that the
+// MAC may be any.
 func parseLine(text []byte) (line, error) {
-	if len(text) < trailer {
-		return line{}, fmt.Errorf("%d bytes are no record", len(text))
+	m, ok := macOf(text)
+	if !ok {
+		return line{}, errors.New("it has no MAC at its end")
 	}
-	body, end := text[:len(text)-trailer], text[len(text)-trailer:]
-	if want := fmt.Sprintf(`,"sum":"%08x"}`, crc32.Checksum(body, castagnoli)); string(end) != want {
-		return line{}, fmt.Errorf("the checksum does not fit")
+	l := line{body: text[:len(text)-trailer], mac: m}
+	rest := l.body
+	if l.seq, rest, ok = cutNumber(rest, `{"seq":`); !ok {
+		return line{}, errors.New("it has no sequence number")
 	}
-	var l line
-	var ok bool
-	if l.seq, body, ok = cutNumber(body, `{"seq":`); !ok {
-		return line{}, fmt.Errorf("no sequence number")
+	if l.synced, rest, ok = cutNumber(rest, `,"synced":`); !ok || l.synced >= l.seq {
+		return line{}, errors.New("it has no number of the last durable record")
 	}
-	if l.synced, body, ok = cutNumber(body, `,"synced":`); !ok || l.synced >= l.seq {
-		return line{}, fmt.Errorf("no number of the last durable record")
-	}
-	if l.event, ok = bytes.CutPrefix(body, []byte(`,"event":`)); !ok {
-		return line{}, fmt.Errorf("no event")
+	if l.event, ok = bytes.CutPrefix(rest, []byte(`,"event":`)); !ok {
+		return line{}, errors.New("it has no event")
 	}
 	if len(l.event) == 0 || l.event[0] != '{' || len(l.event) > MaxEvent || !json.Valid(l.event) {
-		return line{}, fmt.Errorf("the event is no JSON object")
+		return line{}, errors.New("its event is no JSON object")
 	}
 	return l, nil
+}
+
+// macOf returns the MAC at the end of a line, whatever stands before it.
+func macOf(text []byte) (m mac, ok bool) {
+	if len(text) < trailer {
+		return mac{}, false
+	}
+	end := text[len(text)-trailer:]
+	digits, ok := bytes.CutPrefix(end, []byte(macMember))
+	if !ok || string(digits[2*len(m):]) != lineEnd[:len(lineEnd)-1] {
+		return mac{}, false
+	}
+	return parseMAC(string(digits[:2*len(m)]))
+}
+
+// parseMAC reads lower-case hex.
+func parseMAC(digits string) (m mac, ok bool) {
+	b, err := hex.DecodeString(digits)
+	if err != nil || len(b) != len(m) || hex.EncodeToString(b) != digits {
+		return mac{}, false
+	}
+	return mac(b), true
 }
 
 // cutNumber removes prefix and the decimal number behind it.
@@ -136,14 +155,50 @@ func cutNumber(text []byte, prefix string) (n uint64, rest []byte, ok bool) {
 	return n, text[digits:], err == nil
 }
 
-// decisionOf returns the event's decision id, "" if it has none.
-func decisionOf(event []byte) string {
-	var e struct {
-		Decision any `json:"decision"`
+// decisionOf returns the last member "decision" of an event, "" if it has none that
+// is a string. It looks at no more of the JSON than it must: each record goes through
+// here when an index is made.
+func decisionOf(event []byte) (id string) {
+	depth, name := 0, false // whether a string here is the name of a member
+	for i := 0; i < len(event); i++ {
+		switch event[i] {
+		case '{', '[':
+			depth++
+			name = depth == 1
+		case '}', ']':
+			depth--
+		case ',':
+			name = depth == 1
+		case '"':
+			end := i + stringLength(event[i:])
+			if name && string(event[i:end]) == `"decision"` {
+				id = stringValue(event[end:])
+			}
+			name = false
+			i = end - 1
+		}
 	}
-	if json.Unmarshal(event, &e) != nil {
+	return id
+}
+
+// stringLength returns the length of the JSON string that text begins with.
+func stringLength(text []byte) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(text)
+}
+
+// stringValue reads the string behind a member's name.
+func stringValue(text []byte) (s string) {
+	text = bytes.TrimLeft(text, " \t\r:")
+	if len(text) == 0 || text[0] != '"' || json.Unmarshal(text[:stringLength(text)], &s) != nil {
 		return ""
 	}
-	id, _ := e.Decision.(string)
-	return id
+	return s
 }

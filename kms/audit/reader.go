@@ -3,208 +3,220 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/cretula/cretula/internal/durable"
 )
 
-// A DamagedError says where a log stops being one.
-type DamagedError struct {
-	// Offset is that of the first byte of the bad line; Seq the number of
-	// the record that should be there.
-	Offset int64
-	Seq    uint64
-	// Why says what is wrong with the line.
-	Why string
-}
-
-// Error names the record and its place.
-func (e *DamagedError) Error() string {
-	return fmt.Sprintf("audit log is damaged at record %d (byte %d): %s", e.Seq, e.Offset, e.Why)
-}
-
-// A Reader reads the records of a log in their order.
+// A Reader reads the records of a folder in their order, without the key: it checks
+// no MAC. It needs no lock, and what is written meanwhile it reads too. Lines at the
+// very end that are not whole yet are left for later.
 type Reader struct {
-	lines  *bufio.Reader
-	offset int64 // of the next line
-	seq    uint64
-	err    error
+	dir  string
+	file *os.File
+	at   segment
+	line *lineReader
+	seq  uint64 // of the last record
 }
 
-// NewReader returns a reader of the first size bytes of a log. It needs no
-// lock: what another process has acknowledged is there, and what it is still
-// writing shows as damage at the end.
-func NewReader(log io.ReaderAt, size int64) *Reader {
-	return &Reader{lines: bufio.NewReaderSize(io.NewSectionReader(log, 0, size), maxLine)}
+// NewReader returns a reader of the log in a folder, from the first record on. It
+// should be closed.
+func NewReader(dir string) *Reader { return &Reader{dir: dir} }
+
+// Close closes the file that is open.
+func (r *Reader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	err := r.file.Close()
+	r.file = nil
+	return err
 }
 
-// Next returns the next record, [io.EOF] after the last one. A [DamagedError]
-// ends the reading.
+// Next returns the next record. At the end of the log it is [io.EOF]; a later call
+// returns what was written since. A line that is no record, and records that are
+// missing, are a [DamagedError] each; a later call goes on behind them.
 func (r *Reader) Next() (Entry, error) {
-	l, err := r.next()
-	if err != nil {
-		return Entry{}, err
-	}
-	return Entry{Seq: l.seq, Event: json.RawMessage(bytes.Clone(l.event))}, nil
-}
-
-// next returns the next line, whose event is valid until the next call.
-func (r *Reader) next() (line, error) {
-	if r.err != nil {
-		return line{}, r.err
-	}
-	l, n, err := readLine(r.lines)
-	if err == nil && l.seq != r.seq+1 {
-		err = fmt.Errorf("its number is %d", l.seq)
-	}
-	switch {
-	case err == nil:
-	case err == io.EOF:
-		r.err = io.EOF
-		return line{}, r.err
-	default:
-		if e, ok := errors.AsType[*readError](err); ok {
-			r.err = e.err
-		} else {
-			r.err = &DamagedError{Offset: r.offset, Seq: r.seq + 1, Why: err.Error()}
-		}
-		return line{}, r.err
-	}
-	r.offset += int64(n)
-	r.seq = l.seq
-	return l, nil
-}
-
-// readError tells an error of the disk from one of the content.
-type readError struct{ err error }
-
-func (e *readError) Error() string { return e.err.Error() }
-
-// readLine reads one line of at most maxLine bytes and returns its length.
-func readLine(r *bufio.Reader) (l line, n int, err error) {
-	text, err := r.ReadSlice('\n')
-	switch {
-	case err == io.EOF && len(text) == 0:
-		return line{}, 0, io.EOF
-	case err == io.EOF:
-		return line{}, len(text), errors.New("the line has no end")
-	case errors.Is(err, bufio.ErrBufferFull):
-		return line{}, len(text), fmt.Errorf("the line is longer than %d bytes", maxLine)
-	case err != nil:
-		return line{}, len(text), &readError{err}
-	}
-	l, err = parseLine(text[:len(text)-1])
-	return l, len(text), err
-}
-
-// scanLog reads a log and returns where it ends and the number of its last
-// record. A tail that a crash may have left is not part of it.
-func scanLog(log io.ReaderAt, size int64) (end int64, last uint64, err error) {
-	r := NewReader(log, size)
 	for {
-		_, err := r.next()
-		if err == io.EOF {
-			return r.offset, r.seq, nil
+		if r.file == nil {
+			if err := r.openNext(); err != nil {
+				return Entry{}, err
+			}
 		}
-		damage, ok := errors.AsType[*DamagedError](err)
-		if err != nil && !ok {
-			return 0, 0, err
+		l, offset, err := r.line.next()
+		switch _, broken := errors.AsType[*readError](err); {
+		case err == nil && l.seq == r.seq+1:
+			r.seq++
+			return Entry{Seq: l.seq, Event: json.RawMessage(bytes.Clone(l.event))}, nil
+		case err == nil:
+			want := r.seq + 1
+			r.seq = l.seq
+			return Entry{}, r.damaged(offset, want, fmt.Sprintf("record %d stands there", l.seq))
+		case broken:
+			return Entry{}, err
+		case err == io.EOF || errors.Is(err, errNoEnd):
+			ended, endErr := r.ended()
+			if endErr != nil {
+				return Entry{}, endErr
+			}
+			if !ended {
+				return Entry{}, r.reopen(offset)
+			}
+			if err := r.Close(); err != nil {
+				return Entry{}, err
+			}
+			if errors.Is(err, errNoEnd) {
+				return Entry{}, r.damaged(offset, r.seq+1, err.Error())
+			}
+		default:
+			r.seq++
+			return Entry{}, r.damaged(offset, r.seq, err.Error())
 		}
-		if err == nil {
+	}
+}
+
+func (r *Reader) damaged(offset int64, seq uint64, why string) error {
+	return &DamagedError{Segment: r.at.name(), Offset: offset, Seq: seq, Why: why}
+}
+
+// ended tells whether nothing more comes in this segment: there is a newer one, and
+// all that this one has was read.
+func (r *Reader) ended() (bool, error) {
+	segments, err := listSegments(r.dir)
+	if err != nil || len(segments) == 0 || segments[len(segments)-1].first <= r.at.first {
+		return false, err
+	}
+	info, err := r.file.Stat()
+	return err == nil && info.Size() <= r.line.offset, err
+}
+
+// reopen makes the next call read on at the offset; it returns [io.EOF].
+func (r *Reader) reopen(offset int64) error {
+	r.line = readFrom(r.file, offset)
+	return io.EOF
+}
+
+// readFrom reads the lines of a file that may grow.
+func readFrom(f *os.File, offset int64) *lineReader {
+	const unlimited = 1 << 62
+	r := newLineReader(io.NewSectionReader(f, offset, unlimited), unlimited)
+	r.offset = offset
+	return r
+}
+
+// openNext opens the segment after the one that was read; [io.EOF] if there is none.
+func (r *Reader) openNext() error {
+	segments, err := listSegments(r.dir)
+	if err != nil {
+		return err
+	}
+	for _, s := range segments {
+		if s.first <= r.at.first {
 			continue
 		}
-		settled, err := settledBehind(log, size, damage)
+		f, err := durable.OpenPrivate(filepath.Join(r.dir, s.name()), os.O_RDONLY)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // retention has taken it
+		}
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
-		if settled {
-			return 0, 0, damage
+		began, want := r.at.first > 0, r.seq+1
+		r.file, r.at, r.line, r.seq = f, s, readFrom(f, 0), s.first-1
+		if began && s.first != want {
+			return r.damaged(0, want, "the segments before are missing")
 		}
-		return r.offset, r.seq, nil
+		return nil
 	}
+	return io.EOF
 }
 
-// settledBehind reports whether a line behind the damage says that the damaged
-// record had been durable: then no crash can have done it.
-func settledBehind(log io.ReaderAt, size int64, damage *DamagedError) (bool, error) {
-	r := bufio.NewReaderSize(io.NewSectionReader(log, damage.Offset, size-damage.Offset), maxLine)
+// Backward calls yield with the records of a folder, newest first, until it returns
+// false. Lines that are no records are given to it as the error; it says in which
+// segment. Like a [Reader] it checks no MAC.
+func Backward(ctx context.Context, dir string, yield func(Entry, error) bool) error {
+	segments, err := listSegments(dir)
+	if err != nil {
+		return err
+	}
+	for i := len(segments) - 1; i >= 0; i-- {
+		more, err := backward(ctx, dir, segments[i], yield)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+func backward(ctx context.Context, dir string, s segment, yield func(Entry, error) bool) (more bool, err error) {
+	f, err := durable.OpenPrivate(filepath.Join(dir, s.name()), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var offsets []int64 // of each line, and of the end
+	r := newLineReader(f, s.size)
 	for {
-		l, _, err := readLine(r)
-		if err == io.EOF {
-			return false, nil
+		offsets = append(offsets, r.offset)
+		_, _, err := r.next()
+		if err == io.EOF || errors.Is(err, errNoEnd) {
+			break
 		}
 		if e, ok := errors.AsType[*readError](err); ok {
 			return false, e.err
 		}
-		if err == nil && l.synced >= damage.Seq {
-			return true, nil
+	}
+	var text []byte
+	for i := len(offsets) - 2; i >= 0; i-- {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		// A line that is too long is no record, whatever it ends with.
+		text = slices.Grow(text[:0], maxLine)[:min(offsets[i+1]-offsets[i], maxLine)]
+		if _, err := f.ReadAt(text, offsets[i]); err != nil {
+			return false, err
+		}
+		l, err := parseLine(bytes.TrimSuffix(text, []byte("\n")))
+		if err != nil {
+			err = &DamagedError{Segment: s.name(), Offset: offsets[i], Seq: s.first + uint64(i), Why: err.Error()}
+		}
+		if !yield(Entry{Seq: l.seq, Event: json.RawMessage(bytes.Clone(l.event))}, err) {
+			return false, nil
 		}
 	}
+	return true, nil
 }
 
-// findBlock is how much Find reads at a time.
-const findBlock = 1 << 18
-
-// Find returns the last record among the first size bytes of a log whose event
-// has the given decision id; [ErrNotFound] if there is none. Lines that are no
-// records are passed over.
-func Find(ctx context.Context, log io.ReaderAt, size int64, decision string) (Entry, error) {
-	if decision == "" {
-		return Entry{}, ErrNotFound
+// Find returns the newest record of a folder whose event has the given decision id;
+// [ErrNotFound] if there is none, [ErrNone] if there is no log. It works without the
+// key, and while the log is in use: it believes the indexes of closed segments, and
+// reads those that have none. [Log.Find] checks.
+func Find(ctx context.Context, dir, decision string) (Entry, error) {
+	if _, err := os.Stat(filepath.Join(dir, chainFile)); errors.Is(err, os.ErrNotExist) {
+		return Entry{}, fmt.Errorf("%s: %w", dir, ErrNone)
 	}
-	needle, err := json.Marshal(decision)
+	segments, err := listSegments(dir)
 	if err != nil {
 		return Entry{}, err
 	}
-	// rest is the beginning of a line whose end is behind the block.
-	var rest []byte
-	for end := size; end > 0; {
-		if err := ctx.Err(); err != nil {
-			return Entry{}, err
+	d := finder{dir: dir, checked: new(sync.Map)}
+	for i := len(segments) - 1; i >= 0; i-- {
+		entry, err := d.find(ctx, segments[i], decision)
+		if !errors.Is(err, ErrNotFound) {
+			return entry, err
 		}
-		start := max(end-findBlock, 0)
-		block := make([]byte, end-start, int(end-start)+len(rest))
-		if _, err := log.ReadAt(block, start); err != nil {
-			return Entry{}, err
-		}
-		block = append(block, rest...)
-		first := 0
-		if start > 0 {
-			first = bytes.IndexByte(block, '\n') + 1
-		}
-		if entry, ok := findIn(block[first:], needle, decision); ok {
-			return entry, nil
-		}
-		rest = block[:first]
-		if start > 0 && first == 0 {
-			rest = block
-		}
-		if len(rest) > maxLine+findBlock {
-			rest = nil // no record is that long
-		}
-		end = start
 	}
 	return Entry{}, ErrNotFound
-}
-
-// findIn looks in whole lines, last one first.
-func findIn(lines, needle []byte, decision string) (Entry, bool) {
-	for len(lines) > 0 {
-		lines = bytes.TrimSuffix(lines, []byte("\n"))
-		begin := bytes.LastIndexByte(lines, '\n') + 1
-		text := lines[begin:]
-		lines = lines[:begin]
-		if !bytes.Contains(text, needle) {
-			continue
-		}
-		l, err := parseLine(text)
-		if err == nil && decisionOf(l.event) == decision {
-			return Entry{Seq: l.seq, Event: json.RawMessage(bytes.Clone(l.event))}, true
-		}
-	}
-	return Entry{}, false
 }

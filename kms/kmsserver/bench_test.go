@@ -91,7 +91,7 @@ func TestConcurrentClients(t *testing.T) {
 		t.Error(err)
 	}
 	decrypts := 0
-	for line := range strings.Lines(readFile(t, s.dir+"/audit.jsonl")) {
+	for line := range strings.Lines(auditText(t, s.dir)) {
 		var record struct{ Event kms.Event }
 		if err := json.Unmarshal([]byte(line), &record); err != nil {
 			t.Fatal(err)

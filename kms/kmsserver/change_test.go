@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/bolt"
@@ -65,7 +64,7 @@ func TestAuditBeforeChange(t *testing.T) {
 
 // events returns the lines of the audit log about an operation.
 func (s *service) events(name string) []string {
-	lines := strings.Split(strings.TrimSpace(readFile(s.t, filepath.Join(s.dir, datadir.AuditFile))), "\n")
+	lines := strings.Split(strings.TrimSpace(auditText(s.t, s.dir)), "\n")
 	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, `"eventName":"`+name+`"`) })
 }
 

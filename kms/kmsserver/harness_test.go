@@ -257,6 +257,19 @@ func quoteJSON(s string) string {
 	return string(b)
 }
 
+// auditText returns the audit log in the data folder, all of its segments.
+func auditText(t testing.TB, dir string) (text string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, datadir.AuditDir, "0*.jsonl"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no audit log in %s (%v)", dir, err)
+	}
+	for _, name := range segments {
+		text += readFile(t, name)
+	}
+	return text
+}
+
 func readFile(t testing.TB, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)

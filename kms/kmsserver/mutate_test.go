@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/kms"
 )
 
@@ -90,7 +88,7 @@ func TestMutatedRequests(t *testing.T) {
 	if text := log.String(); text != "" {
 		t.Errorf("log:\n%s", text)
 	}
-	events := []byte(readFile(t, filepath.Join(s.dir, datadir.AuditFile)))
+	events := []byte(auditText(t, s.dir))
 	for _, secret := range secrets {
 		if bytes.Contains(events, secret) {
 			t.Error("a secret is in the audit log")

@@ -292,7 +292,7 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last map[string]any
-	lines := strings.Split(strings.TrimSpace(readFile(t, s.dir+"/audit.jsonl")), "\n")
+	lines := strings.Split(strings.TrimSpace(auditText(t, s.dir)), "\n")
 	var line struct{ Event map[string]any }
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &line); err != nil {
 		t.Fatal(err)

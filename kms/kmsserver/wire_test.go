@@ -214,7 +214,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		t.Fatal(status, body)
 	}
 	s.send(raw{target: "TrentService.Encrypt", body: `{"KeyId":"` + keyARN + `","Plaintext":"dGhlIHNlY3JldA=="}`})
-	events := readFile(t, s.dir+"/audit.jsonl")
+	events := auditText(t, s.dir)
 	if !strings.Contains(events, `"eventName":"Decrypt"`) {
 		t.Fatal("no event")
 	}

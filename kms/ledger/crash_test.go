@@ -80,7 +80,7 @@ func openOrCreate(dir string) (*opened, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	log, err := audit.Open(filepath.Join(dir, "audit", "audit.log"))
+	log, err := audit.Open(ctx, filepath.Join(dir, "audit"), audit.Options{Key: root, StoreID: l.StoreID()})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/cretula/cretula/internal/durable"
+)
+
+// A batch is what one write and one sync make durable.
+type batch struct {
+	events []pendingEvent
+	bytes  int
+	done   chan struct{}
+	err    error // valid once done is closed
+}
+
+type pendingEvent struct {
+	text *bytes.Buffer
+	hash uint64 // of the decision id
+}
+
+// Append adds the event, which must become a JSON object of at most
+// [MaxEvent] bytes, and returns nil once it is durable. Calls that overlap
+// share one write and one sync. If ctx ends first Append returns its error;
+// the record may then be in the log or not.
+//
+// An event with a method AppendJSON([]byte) ([]byte, error) writes its JSON itself:
+// what it appends must be one object on one line. One with a method AuditID()
+// string says by it what its member "decision" is.
+//
+// An error matches [ErrEvent], [ErrUnavailable], [ErrClosed] or is that of
+// ctx. The event's member "decision", if it is a string, is what [Log.Find]
+// looks for.
+func (l *Log) Append(ctx context.Context, event any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	encoded, err := encodeEvent(event)
+	if err != nil {
+		return err
+	}
+	id := ""
+	if named, ok := event.(interface{ AuditID() string }); ok {
+		id = named.AuditID()
+	} else {
+		id = decisionOf(encoded.Bytes())
+	}
+	b, err := l.enqueue(pendingEvent{encoded, hashOf(id)})
+	if err != nil {
+		release(encoded)
+		return err
+	}
+	gone := ctx.Done()
+	if gone == nil {
+		<-b.done
+		return b.err
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-gone:
+		return ctx.Err()
+	}
+}
+
+// enqueue adds the event to the batch that will be written next, which releases
+// it then.
+func (l *Log) enqueue(event pendingEvent) (*batch, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return nil, l.failed
+	}
+	if l.pending == nil {
+		l.pending = &batch{done: make(chan struct{})}
+	}
+	b := l.pending
+	if b.bytes+event.text.Len() > maxPending {
+		return nil, fmt.Errorf("%w: %d bytes wait for the disk", ErrUnavailable, b.bytes)
+	}
+	b.events = append(b.events, event)
+	b.bytes += event.text.Len()
+	if !l.writing {
+		// It is a goroutine so that a caller can leave before it is done.
+		l.writing, l.idle = true, make(chan struct{})
+		go l.flush()
+	}
+	return b, nil
+}
+
+// flush makes batches durable, one after the other, as long as there are any:
+// while one is written the next one gathers.
+func (l *Log) flush() {
+	for {
+		b := l.gather()
+		if b == nil {
+			return
+		}
+		b.err = l.writeBatch(b)
+		close(b.done)
+	}
+}
+
+const (
+	// maxYields bounds how often gather gives way.
+	maxYields = 16
+	// manyCallers is from when on gather waits for those that it has seen before.
+	manyCallers = 8
+	// maxGather bounds how long it does.
+	maxGather = time.Millisecond
+)
+
+// gather lets others append before it takes the batch, so that many share one sync;
+// nil if nothing is pending, and then it is idle. It lets every goroutine that is ready
+// to run go first, as long as that brings further events. Where there were many callers
+// of late it waits for them, no longer than the last sync took. One caller alone waits
+// for nothing.
+func (l *Log) gather() *batch {
+	n := l.giveWay()
+	if n > 0 && n < l.callers && l.callers >= manyCallers {
+		time.Sleep(min(l.syncing, maxGather))
+		n = l.giveWay()
+	}
+	l.callers = max(n, l.callers*7/8)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.pending
+	if l.pending = nil; b == nil {
+		l.writing = false
+		close(l.idle)
+	}
+	return b
+}
+
+// giveWay yields and returns how many events are pending.
+func (l *Log) giveWay() int {
+	n := l.waiting()
+	for range maxYields {
+		before := n
+		runtime.Gosched()
+		if n = l.waiting(); n == before {
+			break
+		}
+	}
+	return n
+}
+
+func (l *Log) waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		return 0
+	}
+	return len(l.pending.events)
+}
+
+// writeBatch makes the events durable. Only the goroutine of flush changes the open
+// segment.
+func (l *Log) writeBatch(b *batch) error {
+	defer func() {
+		for _, event := range b.events {
+			release(event.text)
+		}
+	}()
+	l.mu.Lock()
+	open, failed := l.open, l.failed
+	l.mu.Unlock()
+	if errors.Is(failed, ErrUnavailable) {
+		return failed
+	}
+	if open.size > 0 && (open.size+int64(b.bytes) > l.options.SegmentBytes || len(open.index) >= maxSegmentRecords) {
+		var err error
+		if open, err = l.rotate(open); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	lines, synced := l.lines[:0], open.last
+	index := slices.Grow(open.index, len(b.events))
+	size := open.size
+	for _, event := range b.events {
+		open.last++
+		index = append(index, indexEntry{event.hash, size + int64(len(lines))})
+		lines, open.mac = l.keys.appendLine(lines, open.last, synced, event.text.Bytes(), open.mac)
+	}
+	if l.lines = lines; cap(lines) > maxKept {
+		l.lines = nil
+	}
+	began := time.Now()
+	fatal, err := write(open.file, lines, size)
+	l.syncing = time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+		open.size, open.index = size+int64(len(lines)), index
+		l.open = open
+		l.keeper.appended(open.last)
+	case fatal:
+		l.failed = errors.Join(l.failed, err)
+	}
+	return err
+}
+
+// write writes and syncs the lines at the end of a segment. After a fatal error
+// the end of the file is unknown.
+func write(f file, lines []byte, size int64) (fatal bool, err error) {
+	if _, err = f.WriteAt(lines, size); err == nil {
+		if err = f.Sync(); err == nil {
+			return false, nil
+		}
+		// The kernel may have dropped the dirty pages and forgotten about
+		// them: syncing again would report success for what is lost.
+		fatal = true
+	}
+	err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if cutErr := f.Truncate(size); cutErr != nil {
+		return true, errors.Join(err, cutErr)
+	}
+	return fatal, err
+}
+
+// rotate begins a new segment. All that the old one has is durable.
+func (l *Log) rotate(old openSegment) (openSegment, error) {
+	next := openSegment{segment: segment{first: old.last + 1, start: old.mac}, mac: old.mac}
+	next.last = old.last
+	f, err := l.create(l.path(next.segment))
+	if err != nil {
+		return old, err
+	}
+	if err := durable.SyncDir(l.dir); err != nil {
+		f.Close()
+		return old, err
+	}
+	next.file = f
+	// An index that is missing is made when it is needed.
+	if err := writeIndex(l.dir, &l.keys, old.segment, old.index); err != nil {
+		l.options.Failed(err)
+	}
+	l.mu.Lock()
+	l.closed = append(slices.Clip(l.closed), old.segment)
+	l.open = next
+	l.mu.Unlock()
+	// Whoever looks for a record in it now tries again.
+	if err := old.file.Close(); err != nil {
+		l.options.Failed(err)
+	}
+	return next, nil
+}
+
+// createSegment makes an empty segment. One that an earlier attempt left is empty
+// too, as nothing is written before its name is durable.
+func createSegment(path string) (file, error) {
+	f, err := durable.OpenPrivate(path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() > 0 {
+		err = fmt.Errorf("%s is not empty", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
