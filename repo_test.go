@@ -64,7 +64,7 @@ kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable reason
 kms/backup: kms/keystore kms/rootkey
 kms: kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
-kms/kmsserver: kms kms/kmsapi internal/sigv4 reason
+kms/kmsserver: kms kms/kmsapi kms/keystore internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:

@@ -39,18 +39,24 @@ func keyUnder(issuer *x509.Certificate, der []byte) (key cacheKey) {
 type certificateCache struct {
 	mu         sync.Mutex
 	young, old map[cacheKey]*x509.Certificate
+
+	hits, misses uint64
 }
 
 func (c *certificateCache) get(key cacheKey) *x509.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if cert := c.young[key]; cert != nil {
+		c.hits++
 		return cert
 	}
 	cert := c.old[key]
-	if cert != nil {
-		c.add(key, cert)
+	if cert == nil {
+		c.misses++
+		return nil
 	}
+	c.hits++
+	c.add(key, cert)
 	return cert
 }
 
@@ -68,4 +74,73 @@ func (c *certificateCache) add(key cacheKey, cert *x509.Certificate) {
 		c.young = make(map[cacheKey]*x509.Certificate)
 	}
 	c.young[key] = cert
+}
+
+// stats returns how many certificates are remembered, and how many were found and
+// not found so far.
+func (c *certificateCache) stats() CacheStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := CacheStats{Hits: c.hits, Misses: c.misses, Entries: len(c.young)}
+	for key := range c.old {
+		if c.young[key] == nil {
+			s.Entries++
+		}
+	}
+	return s
+}
+
+// CacheStats are figures of the certificates that a [Verifier] remembers.
+type CacheStats struct {
+	Entries      int
+	Hits, Misses uint64
+}
+
+// CacheStats returns the figures of the certificates that are remembered.
+func (v *Verifier) CacheStats() CacheStats { return v.cache.stats() }
+
+// UnknownCertificates tells how many signatures of certificates [Verifier.Verify]
+// would have to check of a document, besides the document's own, because it does not
+// remember them: 0 to 4. It costs a small part of a check. A document that Verify
+// refuses before it looks at any signature has none.
+func (v *Verifier) UnknownCertificates(document []byte) int {
+	u, err := Parse(document)
+	if err != nil {
+		return 0
+	}
+	ders := u.UnverifiedCertificates()
+	if len(ders) != chainLength {
+		return 0
+	}
+	issuer := v.rootOf(ders[0])
+	if issuer == nil {
+		return 0
+	}
+	for i, der := range ders[1:] {
+		if issuer = v.cache.peek(keyUnder(issuer, der)); issuer == nil {
+			return chainLength - 1 - i
+		}
+	}
+	return 0
+}
+
+// rootOf returns the trusted root that a certificate is, nil if it is none.
+func (v *Verifier) rootOf(der []byte) *x509.Certificate {
+	fingerprint := FingerprintOf(der)
+	for i := range v.roots {
+		if v.roots[i].fingerprint == fingerprint {
+			return v.roots[i].cert
+		}
+	}
+	return nil
+}
+
+// peek is get for one who only asks: it moves and counts nothing.
+func (c *certificateCache) peek(key cacheKey) *x509.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cert := c.young[key]; cert != nil {
+		return cert
+	}
+	return c.old[key]
 }

@@ -335,6 +335,8 @@ type policyCache struct {
 	mu     sync.Mutex
 	parsed map[policyText]*policy.Policy
 	bytes  int // see weight
+
+	hits, misses uint64
 }
 
 type policyText struct {
@@ -364,6 +366,11 @@ func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, erro
 	id := policyText{kind, text}
 	p.mu.Lock()
 	known := p.parsed[id]
+	if known != nil {
+		p.hits++
+	} else {
+		p.misses++
+	}
 	p.mu.Unlock()
 	if known != nil {
 		return known, nil

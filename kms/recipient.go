@@ -57,6 +57,9 @@ func (c *call) verifyRecipient(k *key) error {
 
 // verifyDocument returns what a document says once it is proven.
 func (c *call) verifyDocument(data []byte) (*attestation.Document, error) {
+	if err := c.checkUnknown(data); err != nil {
+		return nil, err
+	}
 	document, err := c.server.verifier.Verify(data, attestation.Expectation{
 		AllowAnyImage: true,
 		AllowAnyKind:  true,
@@ -71,6 +74,20 @@ func (c *call) verifyDocument(data []byte) (*attestation.Document, error) {
 	return document, nil
 }
 
+// checkUnknown asks whether the caller may have as many signatures checked as a
+// document needs whose chain was not seen before: each costs as much as a thousand
+// requests without a document.
+func (c *call) checkUnknown(data []byte) error {
+	if c.server.allowCertificates == nil {
+		return nil
+	}
+	n := c.server.verifier.UnknownCertificates(data)
+	if n > 0 && !c.server.allowCertificates(c.caller, n) {
+		return kmsapi.Throttled()
+	}
+	return nil
+}
+
 // reject records why a document was refused and returns what the client sees.
 func (c *call) reject(err error) error {
 	refused, ok := err.(*reason.Error)
@@ -79,7 +96,9 @@ func (c *call) reject(err error) error {
 	}
 	c.event.Problems = refused.Problems
 	c.event.Outcome = Rejected
-	return kmsapi.Errorf(kmsapi.Validation, "The attestation document in the request is not valid: %v (%s).", refused.Reason(), refused.Rule())
+	answer := kmsapi.Errorf(kmsapi.Validation, "The attestation document in the request is not valid: %v (%s).", refused.Reason(), refused.Rule())
+	answer.Reason = refused.Reason().String()
+	return answer
 }
 
 // recipientKey reads the SubjectPublicKeyInfo of a document. Package cms says

@@ -46,6 +46,10 @@ type Config struct {
 	// AllowDebug lets policies allow documents of enclaves in debug mode. Without
 	// it such a request is denied even where a policy would allow it.
 	AllowDebug bool
+	// AllowCertificates is asked before n signatures of certificates are checked for
+	// a caller, whose document's chain was not seen before; where it refuses, the
+	// request is throttled. nil: never refused.
+	AllowCertificates func(caller *Caller, n int) bool
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Random is the source of keys and ids; nil: crypto/rand.
@@ -68,6 +72,8 @@ type Server struct {
 	keyDays    keyDays
 	pairs      pairs
 	explaining chan struct{} // see findEvent
+
+	allowCertificates func(*Caller, int) bool
 }
 
 // ErrProductionRoot: roots other than AWS's were given to a production store.
@@ -100,7 +106,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		ledger: c.Ledger, rootKey: c.RootKey, audit: c.Audit, verifier: verifier, allowDebug: c.AllowDebug,
 		emulated: meta.Emulated, account: meta.Account, now: c.Now, random: c.Random,
-		explaining: make(chan struct{}, 1),
+		explaining: make(chan struct{}, 1), allowCertificates: c.AllowCertificates,
 	}, nil
 }
 

@@ -154,6 +154,17 @@ func (p *Pool) take(spec string) (pair Pair, ok bool, err error) {
 	return pair, ok, nil
 }
 
+// Ready returns how many pairs wait, by spec.
+func (p *Pool) Ready() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ready := make(map[string]int, len(p.stocks))
+	for name, s := range p.stocks {
+		ready[name] = len(s.pairs)
+	}
+	return ready
+}
+
 // Close zeroes the pairs that are left, and one that is being made when it is
 // done. Afterwards RSA pairs are refused.
 func (p *Pool) Close() {

@@ -67,11 +67,20 @@ type Error struct {
 	DecisionID string
 	// Err is the cause: for logs, never for the client.
 	Err error
+	// Reason is the reason, of package reason, for which an attestation document was
+	// refused: for metrics, never for the client. Else empty.
+	Reason string
 }
 
 // Errorf makes an Error.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Throttled makes the answer to what is beyond a limit of requests. Source of the
+// text: AWS KMS Developer Guide, "Throttling AWS KMS requests".
+func Throttled() *Error {
+	return Errorf(Throttling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 }
 
 // Internal makes the KMSInternalException that hides cause from the client.

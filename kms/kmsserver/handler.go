@@ -56,6 +56,7 @@ var (
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.Now()
 	x := &exchange{id: newRequestID()}
+	h.Metrics.begin()
 	body := h.guard(r.Context(), x, func() ([]byte, error) { return h.answer(r, x) })
 	x.status = http.StatusOK
 	if x.err != nil {
@@ -68,7 +69,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header["Cache-Control"] = cacheControlHeader
 	w.WriteHeader(x.status)
 	_, writeErr := w.Write(body)
-	h.log(r.Context(), x, h.Now().Sub(start), writeErr)
+	took := h.Now().Sub(start)
+	h.Metrics.end(x, took)
+	h.log(r.Context(), x, took, writeErr)
 }
 
 // guard runs fn and turns a panic into an internal error; the stack goes to the
@@ -88,10 +91,7 @@ func (h *handler) guard(ctx context.Context, x *exchange, fn func() ([]byte, err
 
 // refusal sets status and headers for x.err and returns the body.
 func (h *handler) refusal(w http.ResponseWriter, x *exchange) []byte {
-	e, ok := errors.AsType[*kmsapi.Error](x.err)
-	if !ok {
-		e = kmsapi.Internal(x.err)
-	}
+	e := asError(x.err)
 	x.status = e.HTTPStatus()
 	if e.Code == kmsapi.RequestEntityTooLarge {
 		w.Header().Set("Connection", "close")
@@ -100,6 +100,14 @@ func (h *handler) refusal(w http.ResponseWriter, x *exchange) []byte {
 		w.Header().Set(DecisionHeader, e.DecisionID)
 	}
 	return e.Body()
+}
+
+// asError makes the client's error of any error.
+func asError(err error) *kmsapi.Error {
+	if e, ok := errors.AsType[*kmsapi.Error](err); ok {
+		return e
+	}
+	return kmsapi.Internal(err)
 }
 
 func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writeErr error) {
@@ -152,7 +160,7 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	// side once it has asked is answered all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), operationTimeout)
 	defer cancel()
-	if x.caller, err = h.authenticate(r.WithContext(ctx), body); err != nil {
+	if x.caller, err = h.admit(r.WithContext(ctx), body, target); err != nil {
 		return nil, err
 	}
 	x.caller.RequestID = x.id

@@ -47,6 +47,9 @@ type Config struct {
 	// Skew is how far the date of a signature may be off, to both sides; 0:
 	// five minutes, as AWS KMS has it.
 	Skew time.Duration
+	// Limits and Metrics; nil: none.
+	Limits  *Limits
+	Metrics *Metrics
 }
 
 // New returns the handler. KMS must be set.
@@ -91,9 +94,14 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", net.JoinHostPort(host, port))
 }
 
-// Serve answers requests until ctx ends, then waits for those under way, at most
-// ten seconds, and returns nil. It closes the listener.
+// Serve is [ServeFor] with ten seconds.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
+	return ServeFor(ctx, listener, handler, logger, shutdownTimeout)
+}
+
+// ServeFor answers requests until ctx ends, then waits for those under way, at most
+// as long as grace, and returns nil. It closes the listener.
+func ServeFor(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger, grace time.Duration) error {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
@@ -113,9 +121,9 @@ func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 		return err
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if err := server.Shutdown(grace); err != nil {
+	if err := server.Shutdown(ending); err != nil {
 		server.Close()
 	}
 	if err := <-done; !errors.Is(err, http.ErrServerClosed) {

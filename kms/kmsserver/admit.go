@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kmsserver
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/kmsapi"
+)
+
+// admit authenticates a request within the limits: those of its source address for
+// what is not authentic, then that of the principal for the operation.
+func (h *handler) admit(r *http.Request, body []byte, operation string) (*kms.Caller, error) {
+	if !h.Limits.allowUnproven(r) {
+		return nil, h.throttle(limitUnauthenticated)
+	}
+	caller, err := h.authenticate(r, body)
+	if err != nil {
+		if e, ok := errors.AsType[*kmsapi.Error](err); ok && isRefusal(e.Code) && !h.Limits.refused(r) {
+			return nil, h.throttle(limitUnauthenticated)
+		}
+		return nil, err
+	}
+	h.Limits.authentic(caller)
+	if !h.Limits.allowOperation(caller, operation) {
+		return nil, h.throttle(limitOperation)
+	}
+	return caller, nil
+}
+
+func (h *handler) throttle(l limit) error {
+	h.Metrics.throttle(l)
+	return kmsapi.Throttled()
+}
