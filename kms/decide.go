@@ -68,7 +68,7 @@ func (c *call) request(k *key) (policy.Input, error) {
 	p := &c.caller.Principal
 	in := policy.Input{Request: policy.Request{
 		Principal: c.policyPrincipal(), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
-		Context: c.conditions(k), EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
+		Context: c.conditions(k), Folded: true, EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
 		Document: c.documentKind(),
 	}}
 	if err := c.identityPolicies(&in); err != nil {

@@ -14,7 +14,7 @@ type Values []string
 // A Context has the condition keys of a request. A key that is not in it is
 // absent, which is not the same as present without a value. Keys match without
 // regard to case; where two differ in case only, their values count as those of
-// one key. Keys in lower case save a copy of the map.
+// one key.
 type Context map[string]Values
 
 // Add gives a key these values beside those it has. Two keys that differ in case
@@ -35,6 +35,9 @@ type Request struct {
 	// ResourceAccount is the account that owns the resource, of twelve digits.
 	ResourceAccount string
 	Context         Context
+	// Folded says that all keys of Context are as strings.ToLower returns them, which
+	// then is not looked for: a condition would not find one that is not.
+	Folded bool
 	// EncryptionContext is the encryption context of the request in its own case,
 	// which the constraints of grants regard; nil for an operation that has none. An
 	// operation that has one and was sent without has an empty map.
@@ -146,8 +149,11 @@ func Evaluate(in Input) Decision {
 	}
 	e := evaluation{
 		request: req, action: strings.ToLower(req.Action), bounded: in.Boundary != nil, ids: in.UniqueIDs,
-		env:   environment{context: fold(req.Context)},
+		env:   environment{context: req.Context},
 		trace: &d.Trace, budget: traceBudget,
+	}
+	if !req.Folded {
+		e.env.context = fold(req.Context)
 	}
 	var v verdicts
 	if in.KeyPolicy != nil {

@@ -111,10 +111,14 @@ func asError(err error) *kmsapi.Error {
 }
 
 func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writeErr error) {
-	if x.err == nil && writeErr == nil && !h.Logger.Enabled(ctx, slog.LevelInfo) {
-		return
+	level := slog.LevelInfo
+	if x.err == nil && writeErr == nil {
+		level = slog.LevelDebug // the audit log has it
+		if !h.Logger.Enabled(ctx, level) {
+			return
+		}
 	}
-	level, attrs := slog.LevelInfo, make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("request", x.id), slog.String("operation", x.operation),
 		slog.Int("status", x.status), slog.Duration("took", took))
 	if x.caller != nil {
@@ -158,8 +162,8 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	}
 	// The operation ends by itself within milliseconds: a client that closes its
 	// side once it has asked is answered all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), operationTimeout)
-	defer cancel()
+	ctx := newDeadline(context.WithoutCancel(r.Context()), time.Now().Add(operationTimeout))
+	defer ctx.end()
 	if x.caller, err = h.admit(r.WithContext(ctx), body, target); err != nil {
 		return nil, err
 	}

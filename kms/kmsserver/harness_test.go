@@ -136,7 +136,7 @@ func serve(t testing.TB, dir string, files *datadir.Dir, change ...func(*kms.Con
 	if s.admin, err = s.kms.EnsureAdmin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	handler, err := kmsserver.New(kmsserver.Config{KMS: s.kms, Logger: slog.New(slog.NewTextHandler(s.log, nil))})
+	handler, err := kmsserver.New(kmsserver.Config{KMS: s.kms, Logger: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,9 @@ const (
 type Config struct {
 	// KMS is the service behind the handler.
 	KMS *kms.Server
-	// Logger gets one record per request, and the stack of a panic. No
-	// plaintext, ciphertext, document, key or signature is in them. nil: none.
+	// Logger gets one record per request, at level Debug if it succeeded, and the
+	// stack of a panic. No plaintext, ciphertext, document, key or signature is in
+	// them. nil: none.
 	Logger *slog.Logger
 	// Now is the clock against which signatures are dated; nil: time.Now.
 	Now func() time.Time
