@@ -16,6 +16,7 @@ type simPair struct {
 	Action   string               `json:"action"`
 	Resource string               `json:"resource"`
 	NoKey    bool                 `json:"no_key,omitempty"`
+	Trust    bool                 `json:"trust,omitempty"` // Key is the trust policy of a role
 	Context  map[string]simValues `json:"context"`
 	Key      *simPolicy           `json:"key,omitempty"`
 	Identity []simPolicy          `json:"identity"`
@@ -62,7 +63,7 @@ func (l simList) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(l))
 }
 
-// simPrincipals are the values of AWS, and services.
+// simPrincipals are the values of AWS, services and OIDC providers.
 type simPrincipals []string
 
 func (l simPrincipals) MarshalJSON() ([]byte, error) {
@@ -71,6 +72,9 @@ func (l simPrincipals) MarshalJSON() ([]byte, error) {
 		kind := "AWS"
 		if strings.HasSuffix(p, ".amazonaws.com") {
 			kind = "Service"
+		}
+		if strings.Contains(p, providerPrefix) {
+			kind = "Federated"
 		}
 		m[kind] = append(m[kind], p)
 	}
@@ -163,7 +167,11 @@ func (p *simPair) input() (Input, error) {
 	}
 	var err error
 	if p.Key != nil {
-		if in.KeyPolicy, err = load(p.Key, KindKey); err != nil {
+		kind, to := KindKey, &in.KeyPolicy
+		if p.Trust {
+			kind, to = KindTrust, &in.TrustPolicy
+		}
+		if *to, err = load(p.Key, kind); err != nil {
 			return in, err
 		}
 	}
