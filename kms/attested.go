@@ -131,9 +131,15 @@ func (c *call) spend() error {
 	})
 }
 
-// clearUsed removes the rows of documents that are too old to be accepted.
+// usedLonger is how much longer the row of a used document stays than the document
+// is accepted: a server whose clock is ahead by less must not make it work again on
+// the others.
+const usedLonger = time.Hour
+
+// clearUsed removes the rows of documents that are too old to be accepted, whoever
+// has the right time.
 func (s *Server) clearUsed(ctx context.Context) error {
-	limit := s.now().UTC().Format(dueForm)
+	limit := s.now().Add(-usedLonger).UTC().Format(dueForm)
 	var old []string
 	err := s.ledger.View(ctx, func(tx *ledger.Tx) error {
 		return tx.Scan(tableUsed, "", func(row ledger.Row) bool {

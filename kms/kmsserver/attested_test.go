@@ -208,7 +208,8 @@ func TestAttestedTagIsForGood(t *testing.T) {
 	wantNil(t, err)
 }
 
-// Documents that are too old to be accepted are forgotten, and only these.
+// Documents that are too old to be accepted are forgotten, an hour later, and only
+// these.
 func TestUsedDocumentsAreForgotten(t *testing.T) {
 	var c clock
 	s := newService(t, c.into)
@@ -226,14 +227,15 @@ func TestUsedDocumentsAreForgotten(t *testing.T) {
 	for _, step := range []struct {
 		ahead time.Duration
 		want  string
-	}{{4 * time.Minute, "used before"}, {70 * time.Second, "(stale"}, {2 * time.Minute, "(stale"}} {
+		left  int
+	}{{4 * time.Minute, "used before", 1}, {70 * time.Second, "(stale", 1}, {50 * time.Minute, "(stale", 1}, {15 * time.Minute, "(stale", 0}} {
 		c.move(step.ahead)
 		wantNil(t, s.kms.DoDue(t.Context()))
 		if text := send(sent); !strings.Contains(strings.ReplaceAll(text, ": stale", "(stale"), step.want) {
 			t.Errorf("%v: %s", step.ahead, text)
 		}
-	}
-	if rows := slices.Collect(s.rows("document-used")); len(rows) != 0 {
-		t.Errorf("%d rows are left", len(rows))
+		if rows := slices.Collect(s.rows("document-used")); len(rows) != step.left {
+			t.Errorf("%v: %d rows are left, want %d", step.ahead, len(rows), step.left)
+		}
 	}
 }
