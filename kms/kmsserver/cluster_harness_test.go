@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package kmsserver_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/cretula/cretula/internal/pgtest"
+	"github.com/cretula/cretula/internal/rootkeys"
+	"github.com/cretula/cretula/kms"
+)
+
+// A cluster is three key servers, each a process of its own, over one database.
+type cluster struct {
+	t        testing.TB
+	database *pgtest.Server
+	name     string
+	dir      string
+	// own is the test's own server over the database, for what is done without a
+	// request: principals.
+	own   *kms.Server
+	admin kms.Credentials
+	alice kms.Credentials // of the tests that make her
+	peers []*peer
+}
+
+// A peer is a server of a cluster.
+type peer struct {
+	config  peerConfig
+	proxy   *pgProxy
+	process *exec.Cmd
+	stdin   io.Closer
+	log     lockedBuffer
+	address string
+	down    atomic.Bool // no client asks it
+	// answered are the request ids that it has answered with 200.
+	answered sync.Map
+}
+
+// startCluster starts servers whose clocks are ahead by as much as is given, or
+// three with the right time.
+func startCluster(t testing.TB, ahead ...time.Duration) *cluster {
+	t.Helper()
+	c := &cluster{t: t, database: pgtest.New(t), dir: t.TempDir()}
+	c.name = c.database.Database(t)
+	config := c.config("own")
+	_, err := rootkeys.Create(t.Context(), config.RootKey)
+	fatal(t, err)
+	own, files, err := config.open(t.Context())
+	fatal(t, err)
+	c.own = own
+	t.Cleanup(func() {
+		own.Close()
+		files.Close()
+	})
+	c.admin, err = own.EnsureAdmin(t.Context())
+	fatal(t, err)
+	if len(ahead) == 0 {
+		ahead = make([]time.Duration, 3)
+	}
+	for i, d := range ahead {
+		m := &peer{config: c.config(fmt.Sprint("peer", i)), proxy: newPgProxy(t, c.database.Port)}
+		m.config.Store, m.config.Ahead = pgtest.URLAt(m.proxy.port(), c.name), d
+		c.peers = append(c.peers, m)
+	}
+	for _, m := range c.peers {
+		m.start(t)
+	}
+	return c
+}
+
+// config is that of a server with a folder of its own.
+func (c *cluster) config(name string) peerConfig {
+	dir := filepath.Join(c.dir, name)
+	return peerConfig{
+		Dir: dir, Store: c.database.URL(c.name), Root: authority().Root().Raw,
+		RootKey: rootkeys.Spec{Kind: rootkeys.KindFile, File: filepath.Join(c.dir, "keys", "root.key"), EpochFile: filepath.Join(dir, "epoch")},
+	}
+}
+
+// start starts the process and waits for its address.
+func (m *peer) start(t testing.TB) {
+	t.Helper()
+	text, err := json.Marshal(m.config)
+	fatal(t, err)
+	m.process = exec.Command(os.Args[0])
+	m.process.Env = append(os.Environ(), peerVariable+"="+string(text))
+	m.process.Stderr = &m.log
+	m.stdin, err = m.process.StdinPipe()
+	fatal(t, err)
+	stdout, err := m.process.StdoutPipe()
+	fatal(t, err)
+	fatal(t, m.process.Start())
+	t.Cleanup(func() { m.end(t) })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("a server does not start: %v\n%s", err, m.log.String())
+	}
+	m.address = strings.TrimSpace(line)
+	m.down.Store(false)
+}
+
+// end stops the server as its administrator would.
+func (m *peer) end(t testing.TB) {
+	if m.process == nil {
+		return
+	}
+	m.stdin.Close()
+	if err := m.process.Wait(); err != nil {
+		t.Errorf("a server ended with %v\n%s", err, m.log.String())
+	}
+	m.process = nil
+}
+
+// kill ends the server at once.
+func (m *peer) kill(t testing.TB) {
+	t.Helper()
+	fatal(t, m.process.Process.Kill())
+	m.process.Wait()
+	m.process = nil
+}
+
+// A balancer sends each attempt of a request to the next server that is up. The
+// servers do not mind by which name they are called, which the signature is over.
+type balancer struct {
+	peers []*peer
+	next  atomic.Uint32
+	http  http.Client
+}
+
+// attempts is the context key of a counter of attempts.
+type attempts struct{}
+
+func (b *balancer) Do(r *http.Request) (*http.Response, error) {
+	if n, ok := r.Context().Value(attempts{}).(*atomic.Int32); ok {
+		n.Add(1)
+	}
+	m := b.choose()
+	host := r.Host
+	if host == "" {
+		host = r.URL.Host
+	}
+	r = r.Clone(r.Context())
+	r.Host, r.URL.Host = host, m.address
+	response, err := b.http.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		m.answered.Store(response.Header.Get("X-Amzn-Requestid"), true)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return response, nil
+}
+
+func (b *balancer) choose() *peer {
+	for range b.peers {
+		m := b.peers[int(b.next.Add(1))%len(b.peers)]
+		if !m.down.Load() {
+			return m
+		}
+	}
+	return b.peers[0]
+}
+
+// client asks the peers in turn and, where one fails, the next.
+func (c *cluster) client(who kms.Credentials, peers ...*peer) *awskms.Client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	c.t.Cleanup(transport.CloseIdleConnections)
+	return awskms.New(awskms.Options{
+		Region: region, BaseEndpoint: aws.String("http://kms.test"),
+		HTTPClient:  &balancer{peers: peers, http: http.Client{Transport: transport}},
+		Credentials: credentials.NewStaticCredentialsProvider(who.AccessKeyID, who.SecretAccessKey, ""),
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 10, 50*time.Millisecond, noLimit{}
+		}),
+	})
+}
+
+// single asks one peer, once.
+func (c *cluster) single(who kms.Credentials, m *peer) *awskms.Client {
+	client := c.client(who, m)
+	options := client.Options()
+	options.Retryer = aws.NopRetryer{}
+	return awskms.New(options)
+}
+
+// noLimit lets the SDK try again however often it has.
+type noLimit struct{}
+
+func (noLimit) GetToken(_ context.Context, _ uint) (func() error, error) {
+	return func() error { return nil }, nil
+}
+func (noLimit) AddTokens(uint) error { return nil }
+
+// principal makes a user.
+func (c *cluster) principal(name string, policies ...string) kms.Credentials {
+	c.t.Helper()
+	made, err := c.own.AddPrincipal(c.t.Context(), kms.Principal{Type: kms.User, Name: name, Policies: policies})
+	fatal(c.t, err)
+	return made
+}
+
+// A pgProxy stands between a server and the database.
+type pgProxy struct {
+	listener net.Listener
+	target   string
+
+	mu sync.Mutex
+	// mute holds back what comes to connections that listen for notifications.
+	mute bool
+	// cut holds back everything, on all connections, without closing them.
+	cut  bool
+	open []net.Conn
+}
+
+func newPgProxy(t testing.TB, port int) *pgProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fatal(t, err)
+	p := &pgProxy{listener: l, target: fmt.Sprintf("127.0.0.1:%d", port)}
+	t.Cleanup(func() {
+		l.Close()
+		p.heal()
+	})
+	go p.serve()
+	return p
+}
+
+func (p *pgProxy) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+
+func (p *pgProxy) serve() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.open = append(p.open, client, server)
+		p.mu.Unlock()
+		listens := new(atomic.Bool)
+		go p.copy(server, client, func(b []byte) {
+			if bytes.Contains(b, []byte("listen cretula")) {
+				listens.Store(true)
+			}
+		}, func() bool { return p.cut })
+		go p.copy(client, server, func([]byte) {}, func() bool { return p.cut || p.mute && listens.Load() })
+	}
+}
+
+// copy drops what comes while drop, called under the mutex, says so. A protocol
+// from which something was dropped is beyond repair: see heal.
+func (p *pgProxy) copy(to, from net.Conn, see func([]byte), drop func() bool) {
+	defer to.Close()
+	defer from.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		see(buffer[:n])
+		p.mu.Lock()
+		dropped := drop()
+		p.mu.Unlock()
+		if dropped {
+			continue
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (p *pgProxy) set(mute, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute, p.cut = mute, cut
+}
+
+// heal lets everything pass again, on new connections.
+func (p *pgProxy) heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute, p.cut = false, false
+	for _, c := range p.open {
+		c.Close()
+	}
+	p.open = nil
+}
