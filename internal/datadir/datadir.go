@@ -49,6 +49,11 @@ type Config struct {
 	// postgres://…, in which there may be no password: see [postgres.Open]. Empty:
 	// StoreFile in Dir.
 	Store string
+	// PasswordFile has the password of a database in the form of .pgpass, mode
+	// 0600. Empty: what PGPASSFILE or ~/.pgpass says.
+	PasswordFile string
+	// AuditDir is where the audit log is. Empty: in Dir.
+	AuditDir string
 	// RootKey names the root key. Without a kind it is RootKeyFile in Dir, which
 	// Create makes.
 	RootKey rootkeys.Spec

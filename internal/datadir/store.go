@@ -14,6 +14,7 @@ import (
 
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/durable"
+	"github.com/cretula/cretula/kms/backup"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/bolt"
 	"github.com/cretula/cretula/kms/keystore/postgres"
@@ -56,7 +57,7 @@ func (c *Config) checkStore() error {
 		}
 		return nil
 	}
-	const hint = "put the password into a file in the form of .pgpass, mode 0600, and name that with the parameter passfile or by PGPASSFILE"
+	const hint = "put the password into a file in the form of .pgpass, mode 0600, and name that as password_file of the store or by PGPASSFILE"
 	u, err := url.Parse(c.Store)
 	if err != nil {
 		return cli.WithHint(reason.New(reason.Malformed, "store.name", "the URL of the store cannot be parsed"), hint)
@@ -65,7 +66,7 @@ func (c *Config) checkStore() error {
 	if password || u.Query().Has("password") || u.Query().Has("sslpassword") {
 		return cli.WithHint(reason.New(reason.Malformed, "store.password", "the URL of the store %s has a password in it", c.StoreName()), hint)
 	}
-	for _, file := range []string{u.Query().Get("passfile"), os.Getenv("PGPASSFILE")} {
+	for _, file := range []string{c.PasswordFile, u.Query().Get("passfile"), os.Getenv("PGPASSFILE")} {
 		if file == "" {
 			continue
 		}
@@ -91,7 +92,7 @@ func (c *Config) openStore(ctx context.Context, create bool) (keystore.Store, er
 	if !c.database() {
 		return c.openFile(create)
 	}
-	s, err := postgres.Open(ctx, c.Store, c.Postgres)
+	s, err := postgres.Open(ctx, c.connection(), c.Postgres)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return orNil(s, err)
 	}
@@ -101,11 +102,28 @@ func (c *Config) openStore(ctx context.Context, create bool) (keystore.Store, er
 	if err := c.checkNew(); err != nil {
 		return nil, err
 	}
-	s, err = postgres.Create(ctx, c.Store, c.Postgres)
-	if errors.Is(err, fs.ErrExist) { // another server was faster
-		s, err = postgres.Open(ctx, c.Store, c.Postgres)
+	return c.makeDatabase(ctx)
+}
+
+// makeDatabase makes a store in the database, unless another server was faster.
+func (c *Config) makeDatabase(ctx context.Context) (keystore.Store, error) {
+	s, err := postgres.Create(ctx, c.connection(), c.Postgres)
+	if errors.Is(err, fs.ErrExist) {
+		s, err = postgres.Open(ctx, c.connection(), c.Postgres)
 	}
 	return orNil(s, err)
+}
+
+// connection is the URL with the password file in it.
+func (c *Config) connection() string {
+	u, err := url.Parse(c.Store)
+	if err != nil || c.PasswordFile == "" {
+		return c.Store
+	}
+	query := u.Query()
+	query.Set("passfile", c.PasswordFile)
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 // orNil keeps a nil pointer from being a store.
@@ -205,6 +223,9 @@ func explain(err error, c *Config) error {
 	}{
 		{keystore.ErrNewerVersion, reason.Unsupported, "store.newer", "use the program that wrote it, or a later one; nothing was changed"},
 		{keystore.ErrDamaged, reason.Malformed, "store.damaged", "put back a copy of the file, or 'cretula kms restore' a backup; nothing was changed"},
+		{backup.ErrRootKey, reason.Mismatch, "backup.rootkey", "name the root key that the store of the backup had"},
+		{backup.ErrFormat, reason.Malformed, "backup.format", "name a file that 'cretula kms backup' has written; nothing was changed"},
+		{backup.ErrChanged, reason.BadSignature, "backup.changed", "use another copy of the backup; nothing was changed"},
 		{ledger.ErrWrongRootKey, reason.Mismatch, "store.rootkey", "name the root key that the store was made with; 'cretula kms root-key info' prints its id"},
 		{postgres.ErrUnsafeServer, reason.Unsupported, "store.fsync", "set fsync = on in postgresql.conf"},
 		{postgres.ErrConnectionString, reason.Malformed, "store.name", "write postgres://USER@HOST/DATABASE?sslmode=verify-full"},

@@ -11,12 +11,16 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/aws/aws-sdk-go-v2/config"
+
 	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/kms/rootkey"
+	"github.com/cretula/cretula/kms/rootkey/awskms"
 	"github.com/cretula/cretula/kms/rootkey/passphrase"
 	"github.com/cretula/cretula/kms/rootkey/pkcs11"
 	"github.com/cretula/cretula/kms/rootkey/systemd"
 	"github.com/cretula/cretula/kms/rootkey/tpm"
+	"github.com/cretula/cretula/nsm"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -25,7 +29,7 @@ var errSecretFile = errors.New("the file with the secret that opens the root key
 
 // holder returns the holder of a Spec that was checked, of another kind than
 // file.
-func (s *Spec) holder(context.Context) (rootkey.Holder, error) {
+func (s *Spec) holder(ctx context.Context) (rootkey.Holder, error) {
 	switch s.Kind {
 	case KindPassphrase:
 		text, err := readSecret(s.PassphraseFile, passphrase.Read)
@@ -66,7 +70,55 @@ func (s *Spec) holder(context.Context) (rootkey.Holder, error) {
 		}
 		return h, nil
 	}
-	return nil, reason.New(reason.Unsupported, "rootkey.kind", "this program cannot open a root key of kind %s", s.Kind)
+	return s.awsHolder(ctx)
+}
+
+// awsHolder returns the holder in AWS KMS. Credentials are those that AWS's tools
+// would use: of the environment, the shared files or the instance.
+func (s *Spec) awsHolder(ctx context.Context) (rootkey.Holder, error) {
+	options := []func(*config.LoadOptions) error{config.WithRegion(s.Region)}
+	if s.Endpoint != "" {
+		options = append(options, config.WithBaseEndpoint(s.Endpoint))
+	}
+	aws, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", rootkey.ErrUnavailable, err)
+	}
+	// Not the variables': what the Spec says, or the ARN.
+	aws.Region = s.Region
+	if !s.Attested {
+		h, err := awskms.New(aws, s.KeyARN)
+		if err != nil {
+			return nil, reason.New(reason.Malformed, "rootkey.spec", "%w", err)
+		}
+		return h, nil
+	}
+	device, err := s.openNSM()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", rootkey.ErrUnavailable, err)
+	}
+	h, err := awskms.NewAttested(aws, s.KeyARN, device)
+	if err != nil {
+		device.Close()
+		return nil, reason.New(reason.Malformed, "rootkey.spec", "%w", err)
+	}
+	return &attestedHolder{h, device}, nil
+}
+
+// attestedHolder closes the device, which its holder does not.
+type attestedHolder struct {
+	*awskms.Holder
+	device nsm.Device
+}
+
+// Close implements [io.Closer].
+func (h *attestedHolder) Close() error { return h.device.Close() }
+
+func (s *Spec) openNSM() (nsm.Device, error) {
+	if s.NSMSocket != "" {
+		return nsm.Dial(s.NSMSocket)
+	}
+	return nsm.Open()
 }
 
 // errCredential: systemd has not given the service what the Spec names.
@@ -155,6 +207,8 @@ var remedies = []remedy{
 	{"", tpm.ErrPCR, reason.Mismatch, "rootkey.tpm", "start the firmware and system that it was sealed under, or rewrap a copy that a passphrase seals"},
 	{"", tpm.ErrOwnerAuth, reason.Unsupported, "rootkey.tpm", "take the password off the owner hierarchy of the TPM"},
 	{"", tpm.ErrLockout, reason.Unsupported, "rootkey.tpm", "wait, or reset the lockout with tpm2_dictionarylockout"},
+	{"", awskms.ErrDenied, reason.Unsupported, "rootkey.awskms", "allow kms:GenerateDataKey and kms:Decrypt with KEYARN for these credentials, or this enclave's measurements"},
+	{KindAWSKMS, rootkey.ErrUnavailable, reason.Unsupported, "rootkey.awskms", "KEYARN must be there and enabled, its service reachable, and credentials in the environment, a shared file or the instance"},
 	{"", rootkey.ErrNotOpened, reason.Mismatch, "rootkey.holder", "use the passphrase, TPM or HSM key that the file was sealed with"},
 	{KindTPM, rootkey.ErrUnavailable, reason.Unsupported, "rootkey.tpm", "the TPM must be at DEVICE and this user must have access to it, best by its group"},
 	{"", rootkey.ErrUnavailable, reason.Unsupported, "rootkey.unavailable", "the holder of the root key must be there and answer; nothing was changed"},

@@ -109,13 +109,24 @@ func (r *Reader) sized(size int, limit uint64) ([]byte, error) {
 	return r.read(int(n))
 }
 
-// Check reads the rest of the backup and returns how many rows there are in all.
-func (r *Reader) Check() (uint64, error) {
+// EachRow gives all rows that are left. Without an error the backup is complete.
+func (r *Reader) EachRow(yield func(keystore.Row) error) error {
 	for {
-		if _, err := r.Next(); errors.Is(err, io.EOF) {
-			return r.rows, nil
-		} else if err != nil {
-			return 0, err
+		row, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = yield(row)
+		}
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// Check reads the rest of the backup and returns how many rows there are in all.
+func (r *Reader) Check() (uint64, error) {
+	err := r.EachRow(func(keystore.Row) error { return nil })
+	return r.rows, err
 }

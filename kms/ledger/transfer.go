@@ -54,6 +54,10 @@ func (l *Ledger) verifyAll(raw keystore.Tx, known *state) error {
 	return errors.Join(errs...)
 }
 
+// IsRoster tells whether a table of the rows that Export gives is that of the
+// roster, which differs where any other row does.
+func IsRoster(table string) bool { return table == rosterTable }
+
 func eachRow(raw keystore.Tx, yield func(keystore.Row) error) error {
 	tables, err := raw.Tables()
 	if err != nil {

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datadir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/durable"
+	"github.com/cretula/cretula/internal/rootkeys"
+	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/backup"
+	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/kms/keystore/bolt"
+	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/kms/rootkey"
+	"github.com/cretula/cretula/reason"
+)
+
+// A Transferred says what [Config.Restore] or [Config.Migrate] has brought where.
+type Transferred struct {
+	StoreID string
+	Store   string // as [Config.StoreName]
+	Rows    uint64
+	// Epoch is the store's from now on: what has a lower one is refused.
+	Epoch uint64
+	// Marked says that all rows were there already, from an attempt that ended
+	// before the source was marked.
+	Marked bool
+}
+
+// ErrNotEmpty: there is a store where one was to be put.
+var ErrNotEmpty = errors.New("there is a store already")
+
+// Restore puts the rows of a backup into the store, which must be empty or not
+// exist unless replace is set. The whole backup, and that its rows are what a
+// ledger has written, is verified before the store changes; until the last moment
+// it stays as it was. The event of it is durable before that. The epoch rises
+// above any that was seen. The error matches those of package backup, or
+// [ErrNotEmpty].
+func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (_ Transferred, err error) {
+	if err := c.complete(); err != nil {
+		return Transferred{}, err
+	}
+	defer func() { err = explain(err, &c) }()
+	root, err := rootkeys.Open(ctx, c.RootKey)
+	if err != nil {
+		return Transferred{}, err
+	}
+	r, err := backup.Open(file, root)
+	if err != nil {
+		return Transferred{}, err
+	}
+	rows, err := r.Check()
+	if err != nil {
+		return Transferred{}, err
+	}
+	known, err := c.knownEpoch(root, r.Header.StoreID)
+	if err != nil {
+		return Transferred{}, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return Transferred{}, err
+	}
+	if r, err = backup.Open(file, root); err != nil {
+		return Transferred{}, err
+	}
+	done := Transferred{StoreID: r.Header.StoreID, Store: c.StoreName(), Rows: rows}
+	err = c.importRows(ctx, root, replace, r.EachRow, func(l *ledger.Ledger) error {
+		if done.Epoch, err = raiseEpoch(ctx, l, known); err != nil {
+			return err
+		}
+		return c.record(ctx, root, l, "RestoreStore", map[string]any{
+			"storeId": done.StoreID, "backupId": r.Header.ID, "backupCreated": r.Header.Created, "rows": rows,
+			"epoch": done.Epoch, "replace": replace,
+		})
+	})
+	if err != nil {
+		return Transferred{}, err
+	}
+	return done, c.noteEpoch(ctx, root)
+}
+
+// Migrate copies the store to another place, a path or a URL where there is no
+// store yet, and gives up the one it had: from then on both of them cannot be
+// served. Every row is verified on both sides. Where it is interrupted the first
+// store is as it was and Migrate can be called again.
+func (c Config) Migrate(ctx context.Context, to Config) (_ Transferred, err error) {
+	if err := errors.Join(c.complete(), to.complete()); err != nil {
+		return Transferred{}, err
+	}
+	defer func() { err = explain(err, &c) }()
+	root, err := rootkeys.Open(ctx, c.RootKey)
+	if err != nil {
+		return Transferred{}, err
+	}
+	store, err := c.openStore(ctx, false)
+	if err != nil {
+		return Transferred{}, err
+	}
+	defer store.Close()
+	from, err := ledger.Open(ctx, store, root)
+	if err != nil {
+		return Transferred{}, err
+	}
+	known, err := c.knownEpoch(root, from.StoreID())
+	if err != nil {
+		return Transferred{}, err
+	}
+	now, err := storeEpoch(ctx, from)
+	if err != nil {
+		return Transferred{}, err
+	}
+	if known.store != "" {
+		if err := checkEpoch(now, known, c.RootKey.EpochPath(), c.StoreName()); err != nil {
+			return Transferred{}, err
+		}
+	}
+	done := Transferred{StoreID: from.StoreID(), Store: to.StoreName()}
+	err = from.Move(ctx, to.StoreName(), func(rows func(func(keystore.Row) error) error) error {
+		return to.takeOver(ctx, root, &done, known, rows)
+	})
+	if err != nil {
+		return Transferred{}, err
+	}
+	return done, to.noteEpoch(ctx, root)
+}
+
+// takeOver puts the rows of a store that moves into this one.
+func (c *Config) takeOver(ctx context.Context, root rootkey.Key, done *Transferred, known epoch, rows func(func(keystore.Row) error) error) error {
+	count := func(put func(keystore.Row) error) error {
+		done.Rows = 0
+		return rows(func(row keystore.Row) error {
+			done.Rows++
+			return put(row)
+		})
+	}
+	err := c.importRows(ctx, root, false, count, func(l *ledger.Ledger) (err error) {
+		if done.Epoch, err = raiseEpoch(ctx, l, known); err != nil {
+			return err
+		}
+		return c.record(ctx, root, l, "MigrateStore", map[string]any{
+			"storeId": done.StoreID, "to": c.StoreName(), "rows": done.Rows, "epoch": done.Epoch,
+		})
+	})
+	if !errors.Is(err, ErrNotEmpty) {
+		return err
+	}
+	same, compareErr := c.compare(ctx, root, done, count)
+	if compareErr != nil || !same {
+		return errors.Join(err, compareErr)
+	}
+	done.Marked = true
+	return nil
+}
+
+// compare tells whether the store has all the rows, and no others but those that
+// follow from another epoch.
+func (c *Config) compare(ctx context.Context, root rootkey.Key, done *Transferred, rows func(func(keystore.Row) error) error) (bool, error) {
+	store, err := c.openStore(ctx, false)
+	if err != nil {
+		return false, err
+	}
+	defer store.Close()
+	l, err := ledger.Open(ctx, store, root)
+	if err != nil || l.StoreID() != done.StoreID {
+		return false, nil
+	}
+	type name struct{ table, id string }
+	own := map[name]bool{}
+	err = l.Export(ctx, func(row keystore.Row) error {
+		own[name{row.Table, row.ID}] = true
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	errDiffers := errors.New("differs")
+	err = store.View(ctx, func(tx keystore.Tx) error {
+		return rows(func(row keystore.Row) error {
+			delete(own, name{row.Table, row.ID})
+			if row.Table == epochTable && row.ID == epochRow || ledger.IsRoster(row.Table) {
+				return nil
+			}
+			same, err := tx.Holds(row)
+			if err == nil && !same {
+				err = errDiffers
+			}
+			return err
+		})
+	})
+	if errors.Is(err, errDiffers) {
+		return false, nil
+	}
+	for other := range own {
+		if !ledger.IsRoster(other.table) && other != (name{epochTable, epochRow}) {
+			return false, err
+		}
+	}
+	e, epochErr := storeEpoch(ctx, l)
+	done.Epoch = e.epoch
+	return err == nil && epochErr == nil, errors.Join(err, epochErr)
+}
+
+// importRows puts rows into the store. A file is made anew and takes the place of
+// the one that is there, which may be damaged, only when all is done.
+func (c *Config) importRows(ctx context.Context, root rootkey.Key, replace bool,
+	rows func(func(keystore.Row) error) error, finish func(*ledger.Ledger) error) error {
+	if !c.database() {
+		return c.importFile(ctx, root, replace, rows, finish)
+	}
+	store, err := c.makeDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	err = ledger.Import(ctx, store, root, replace, rows, finish)
+	if errors.Is(err, ledger.ErrExists) {
+		err = c.notEmpty()
+	}
+	return err
+}
+
+func (c *Config) notEmpty() error {
+	return cli.WithHint(fmt.Errorf("%s: %w", c.StoreName(), ErrNotEmpty), "name another place, or with restore say --replace")
+}
+
+func (c *Config) importFile(ctx context.Context, root rootkey.Key, replace bool,
+	rows func(func(keystore.Row) error) error, finish func(*ledger.Ledger) error) error {
+	if err := durable.MkdirAll(filepath.Dir(c.Store)); err != nil {
+		return err
+	}
+	release, err := c.claimFile(replace)
+	if err != nil {
+		return err
+	}
+	defer release()
+	folder, err := os.MkdirTemp(filepath.Dir(c.Store), ".import.*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	temporary := filepath.Join(folder, filepath.Base(c.Store))
+	store, err := bolt.Create(temporary)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(ledger.Import(ctx, store, root, false, rows, finish), store.Close())
+	if err != nil {
+		return err
+	}
+	if replace {
+		err = os.Rename(temporary, c.Store)
+	} else {
+		err = os.Link(temporary, c.Store)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return c.notEmpty()
+	}
+	if err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(c.Store))
+}
+
+// claimFile keeps others from the file that is there until release is called.
+func (c *Config) claimFile(replace bool) (release func(), err error) {
+	f, err := durable.OpenPrivate(c.Store, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.Lock(f); err != nil {
+		f.Close()
+		if errors.Is(err, durable.ErrLocked) {
+			err = cli.WithHint(fmt.Errorf("%s: %w", c.Store, keystore.ErrInUse), "stop the key service first")
+		}
+		return nil, err
+	}
+	if !replace {
+		f.Close()
+		return nil, c.notEmpty()
+	}
+	return func() { f.Close() }, nil
+}
+
+// record makes an event durable for a store that is about to be there.
+func (c *Config) record(ctx context.Context, root rootkey.Key, l *ledger.Ledger, name string, parameters map[string]any) error {
+	if err := durable.MkdirAll(c.Dir); err != nil {
+		return err
+	}
+	log, err := c.openAudit(root, l)
+	if err != nil {
+		return err
+	}
+	server, err := kms.New(kms.Config{Ledger: l, RootKey: root, Audit: log})
+	if err == nil {
+		err = server.RecordStoreWork(ctx, name, parameters)
+		server.Close()
+	}
+	return errors.Join(err, log.Close())
+}
+
+// knownEpoch is the newest that was seen of a store; zero if none was.
+func (c *Config) knownEpoch(root rootkey.Key, store string) (epoch, error) {
+	key, err := root.Derive(epochLabel)
+	if err != nil {
+		return epoch{}, err
+	}
+	known, found, err := readEpoch(c.RootKey.EpochPath(), key)
+	if err == nil && found && known.store != store {
+		err = cli.WithHint(reason.New(reason.Mismatch, "epoch.store", "%s is of store %s, this is %s", c.RootKey.EpochPath(), known.store, store),
+			"one epoch file serves one store: name another with epoch_file of the root key")
+	}
+	return known, err
+}
+
+// noteEpoch writes into the epoch file how far the store has come.
+func (c *Config) noteEpoch(ctx context.Context, root rootkey.Key) error {
+	store, err := c.openStore(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	l, err := ledger.Open(ctx, store, root)
+	if err != nil {
+		return err
+	}
+	e, err := openEpochs(ctx, c, l, root)
+	if err != nil {
+		return err
+	}
+	return e.close()
+}
+
+// VerifyBackup reads a whole backup and returns its header and how many rows it
+// has. Its errors are those of package backup.
+func (c Config) VerifyBackup(ctx context.Context, file io.Reader) (backup.Header, uint64, error) {
+	if err := c.complete(); err != nil {
+		return backup.Header{}, 0, err
+	}
+	root, err := rootkeys.Open(ctx, c.RootKey)
+	if err != nil {
+		return backup.Header{}, 0, err
+	}
+	r, err := backup.Open(file, root)
+	if err != nil {
+		return backup.Header{}, 0, explain(err, &c)
+	}
+	rows, err := r.Check()
+	return r.Header, rows, explain(err, &c)
+}
