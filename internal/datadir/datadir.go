@@ -43,7 +43,7 @@ var ErrNone = errors.New("there is no key service in this folder")
 
 // A Config says where the parts of a key service are. Only Dir must be given.
 type Config struct {
-	// Dir is the folder of the audit log and the admin socket.
+	// Dir is the folder of the admin socket.
 	Dir string
 	// Store is the absolute path of the store's file, or the URL of a database,
 	// postgres://…, in which there may be no password: see [postgres.Open]. Empty:
@@ -52,7 +52,7 @@ type Config struct {
 	// PasswordFile has the password of a database in the form of .pgpass, mode
 	// 0600. Empty: what PGPASSFILE or ~/.pgpass says.
 	PasswordFile string
-	// AuditDir is where the audit log is. Empty: in Dir.
+	// AuditDir is the folder of the audit log. Empty: AuditDir in Dir.
 	AuditDir string
 	// RootKey names the root key. Without a kind it is RootKeyFile in Dir, which
 	// Create makes.
@@ -131,6 +131,9 @@ func (c *Config) complete() error {
 	if err != nil {
 		return err
 	}
+	if c.AuditDir == "" {
+		c.AuditDir = filepath.Join(dir, AuditDir)
+	}
 	if c.Store == "" {
 		c.Store = filepath.Join(dir, StoreFile)
 	}
@@ -177,7 +180,7 @@ func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error
 }
 
 func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledger) (*audit.Log, error) {
-	return audit.Open(ctx, filepath.Join(c.Dir, AuditDir), audit.Options{
+	return audit.Open(ctx, c.AuditDir, audit.Options{
 		Key: root, StoreID: l.StoreID(), Emulated: l.Meta().Emulated, Heads: kms.AuditHeads(l),
 		Failed: func(err error) {
 			if c.Logger != nil {
@@ -190,7 +193,7 @@ func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledg
 // checkNew refuses to begin anew where there was a store: the audit log and the
 // epoch file are made after the first rows of it.
 func (c *Config) checkNew() error {
-	for _, left := range []string{filepath.Join(c.Dir, AuditDir), c.RootKey.EpochPath()} {
+	for _, left := range []string{c.AuditDir, c.RootKey.EpochPath()} {
 		if exists(left) {
 			return cli.WithHint(fmt.Errorf("%s is there, but nothing of the store that it is about is in %s", left, c.StoreName()),
 				"name that store, or 'cretula kms restore' a backup of it")

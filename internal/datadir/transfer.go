@@ -297,7 +297,7 @@ func (c *Config) record(ctx context.Context, root rootkey.Key, l *ledger.Ledger,
 	if err := durable.MkdirAll(c.Dir); err != nil {
 		return err
 	}
-	log, err := c.openAudit(root, l)
+	log, err := c.openAudit(ctx, root, l)
 	if err != nil {
 		return err
 	}
