@@ -79,7 +79,7 @@ internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason
 internal/datadir: internal/cli internal/durable internal/rootkeys kms kms/audit kms/backup kms/keystore kms/keystore/bolt kms/keystore/postgres kms/ledger kms/rootkey reason
 internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/awskms kms/rootkey/passphrase kms/rootkey/pkcs11 kms/rootkey/systemd kms/rootkey/tpm nsm reason
-internal/kmsconfig: internal/rootkeys kms/kmsapi
+internal/kmsconfig: internal/oidc internal/rootkeys kms/kmsapi
 internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
 

@@ -38,7 +38,25 @@ func (c *checker) run() {
 	c.store()
 	c.rootKey()
 	c.limits()
+	c.webIdentity()
 	c.others()
+}
+
+func (c *checker) webIdentity() {
+	seen := map[string]bool{}
+	for i := range c.config.WebIdentity {
+		w := &c.config.WebIdentity[i]
+		member := "web_identity[" + strconv.Itoa(i) + "]"
+		issuer := w.Issuer()
+		if err := issuer.Check(); err != nil {
+			c.at(member, "is no provider: "+err.Error())
+		}
+		name := strings.ToLower(w.URL)
+		if seen[name] {
+			c.at(member+".url", "is there twice, case apart")
+		}
+		seen[name] = true
+	}
 }
 
 // rootKey wants the root key somewhere else than what it protects: who copies the

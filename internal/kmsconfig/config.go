@@ -11,6 +11,7 @@ package kmsconfig
 import (
 	"time"
 
+	"github.com/cretula/cretula/internal/oidc"
 	"github.com/cretula/cretula/internal/rootkeys"
 )
 
@@ -48,6 +49,9 @@ type Config struct {
 	Audit Audit `toml:"audit"`
 	// How attestation documents are judged.
 	Attestation Attestation `toml:"attestation"`
+	// The OpenID Connect providers for AssumeRoleWithWebIdentity, each in a table of its
+	// own. Default none.
+	WebIdentity []WebIdentity `toml:"web_identity"`
 	// How much a client may ask for.
 	Limits Limits `toml:"limits"`
 	// The listener for metrics and health. Without this table there is none.
@@ -100,6 +104,35 @@ type Attestation struct {
 	// Lets policies allow documents of enclaves in debug mode, whose images were not
 	// measured.
 	AllowDebug bool `toml:"allow_debug"`
+}
+
+// WebIdentity is an OpenID Connect provider.
+type WebIdentity struct {
+	// The issuer, letter for letter as its tokens name it: https://HOST/PATH. Behind
+	// https:// it is the name of the provider in trust policies. Needed.
+	URL string `toml:"url"`
+	// What the claims aud and azp of its tokens may be. Needed.
+	Audiences []string `toml:"audiences"`
+	// What its tokens may be signed with: RS256, RS384, RS512, PS256, ES256, ES384,
+	// EdDSA. Default RS256.
+	Algorithms []string `toml:"algorithms"`
+	// A file with its keys, a JWK set, in place of asking for them.
+	JWKSFile Path `toml:"jwks_file"`
+	// Where its keys are, if they are not where the issuer is.
+	JWKSURL string `toml:"jwks_url"`
+	// A file with the roots, PEM, of the certificates of the servers of url and
+	// jwks_url. Default: those of the system.
+	CAFile Path `toml:"ca_file"`
+	// Lets url and jwks_url be http:// with a loopback address.
+	InsecureLoopbackHTTP bool `toml:"insecure_loopback_http"`
+}
+
+// Issuer returns the provider as package oidc takes it.
+func (w *WebIdentity) Issuer() oidc.Issuer {
+	return oidc.Issuer{
+		URL: w.URL, Audiences: w.Audiences, Algorithms: w.Algorithms, JWKSFile: string(w.JWKSFile), JWKSURL: w.JWKSURL,
+		CAFile: string(w.CAFile), InsecureLoopbackHTTP: w.InsecureLoopbackHTTP,
+	}
 }
 
 // Limits bounds what clients may ask for; what is beyond is answered with

@@ -50,6 +50,17 @@ dir = "/var/log/cretula"
 roots = ["emulator.pem"]
 allow_debug = true
 
+[[web_identity]]
+url = "https://token.actions.githubusercontent.com"
+audiences = ["sts.amazonaws.com"]
+
+[[web_identity]]
+url = "https://login.example.org/realms/a"
+audiences = ["cretula", "other"]
+algorithms = ["ES256"]
+jwks_url = "https://keys.example.org/a"
+ca_file = "ca.pem"
+
 [limits]
 unknown_certificates = 8
 unauthenticated = 0.5
@@ -85,6 +96,10 @@ func TestParse(t *testing.T) {
 		},
 		Audit:       Audit{Dir: "/var/log/cretula"},
 		Attestation: Attestation{Roots: []Path{"/etc/cretula/emulator.pem"}, AllowDebug: true},
+		WebIdentity: []WebIdentity{
+			{URL: "https://token.actions.githubusercontent.com", Audiences: []string{"sts.amazonaws.com"}},
+			{URL: "https://login.example.org/realms/a", Audiences: []string{"cretula", "other"}, Algorithms: []string{"ES256"}, JWKSURL: "https://keys.example.org/a", CAFile: "/etc/cretula/ca.pem"},
+		},
 		Limits: Limits{
 			Operations: map[string]float64{"Decrypt": 250.5, "CreateKey": 1}, UnknownCertificates: 8, Unauthenticated: 0.5,
 		},
@@ -180,13 +195,19 @@ func TestRefusals(t *testing.T) {
 		"two password files":    {small + "[store]\nurl = \"postgres://u@h/d?passfile=x\"\npassword_file = \"a\"\n", []string{"6: store.password_file and passfile"}},
 		"roots":                 {small + "[attestation]\nroots = [\"a\"]\n", []string{"5: attestation.roots are for emulated"}},
 		"no roots":              {"emulated = true\n" + small + "[attestation]\nroots = []\n", []string{"6: attestation.roots is empty"}},
-		"operation":             {small + "[limits.operations]\nDecrpyt = 1\n", []string{"5: limits.operations.Decrpyt is no operation"}},
-		"rate":                  {small + "[limits.operations]\nDecrypt = 0\n", []string{"5: limits.operations.Decrypt must be a rate"}},
-		"negative rate":         {small + "[limits]\nunauthenticated = -1\n", []string{"5: limits.unauthenticated must be a rate"}},
-		"infinite rate":         {small + "[limits]\nunauthenticated = inf\n", []string{"5: limits.unauthenticated must be a rate"}},
-		"no number":             {small + "[limits]\nunknown_certificates = nan\n", []string{"5: limits.unknown_certificates must be a rate"}},
-		"limits and none":       {small + "[limits]\nno_operation_limits = true\noperations.Decrypt = 1\n", []string{"5: limits.no_operation_limits and operations"}},
-		"too large":             {strings.Repeat("#", MaxSize+1), []string{"1: the file is larger"}},
+		"no provider":           {small + "[[web_identity]]\n", []string{"4: web_identity[0] is no provider"}},
+		"provider by http":      {small + "[[web_identity]]\nurl = \"http://a.example\"\naudiences = [\"a\"]\n", []string{"4: web_identity[0] is no provider"}},
+		"algorithm":             {small + "[[web_identity]]\nurl = \"https://a.example\"\naudiences = [\"a\"]\nalgorithms = [\"none\"]\n", []string{"4: web_identity[0] is no provider"}},
+		"same provider": {small + "[[web_identity]]\nurl = \"https://a.example\"\naudiences = [\"a\"]\n[[web_identity]]\nurl = \"https://A.example\"\naudiences = [\"a\"]\n",
+			[]string{"7: web_identity[1] is no provider", "8: web_identity[1].url is there twice"}},
+		"provider's members": {small + "[[web_identity]]\nurl = \"https://a.example\"\naudience = \"a\"\n", []string{`6: there is no "audience" in web_identity[0]`}},
+		"operation":          {small + "[limits.operations]\nDecrpyt = 1\n", []string{"5: limits.operations.Decrpyt is no operation"}},
+		"rate":               {small + "[limits.operations]\nDecrypt = 0\n", []string{"5: limits.operations.Decrypt must be a rate"}},
+		"negative rate":      {small + "[limits]\nunauthenticated = -1\n", []string{"5: limits.unauthenticated must be a rate"}},
+		"infinite rate":      {small + "[limits]\nunauthenticated = inf\n", []string{"5: limits.unauthenticated must be a rate"}},
+		"no number":          {small + "[limits]\nunknown_certificates = nan\n", []string{"5: limits.unknown_certificates must be a rate"}},
+		"limits and none":    {small + "[limits]\nno_operation_limits = true\noperations.Decrypt = 1\n", []string{"5: limits.no_operation_limits and operations"}},
+		"too large":          {strings.Repeat("#", MaxSize+1), []string{"1: the file is larger"}},
 	} {
 		got, problems := Parse([]byte(c.text), "/etc/cretula")
 		if got != nil || len(problems) != len(c.want) {

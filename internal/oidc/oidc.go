@@ -15,6 +15,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -48,6 +49,28 @@ type Issuer struct {
 	// InsecureLoopbackHTTP lets URL and JWKSURL be http, with an address of the
 	// loopback network as the host.
 	InsecureLoopbackHTTP bool
+}
+
+// Check tells what is wrong with an issuer, without a look at its files.
+func (i *Issuer) Check() error {
+	if err := checkURL(i.URL, i.InsecureLoopbackHTTP); err != nil {
+		return err
+	}
+	if len(i.Audiences) == 0 || slices.Contains(i.Audiences, "") {
+		return errors.New("an issuer must have audiences")
+	}
+	for _, alg := range i.Algorithms {
+		if !slices.Contains(known, alg) {
+			return fmt.Errorf("%s is none of %s", quote(alg), strings.Join(known, ", "))
+		}
+	}
+	if i.JWKSFile != "" && (i.JWKSURL != "" || i.CAFile != "") {
+		return errors.New("a file of keys has neither an address nor roots")
+	}
+	if i.JWKSURL != "" {
+		return checkURL(i.JWKSURL, i.InsecureLoopbackHTTP)
+	}
+	return nil
 }
 
 // A Verifier verifies the tokens of its issuers. It is safe for concurrent use.
@@ -169,19 +192,19 @@ const maxURL = 255
 
 // checkURL refuses what is no plain address of a server. insecure permits http to the
 // loopback network.
-func checkURL(s string, insecure bool) (*url.URL, error) {
+func checkURL(s string, insecure bool) error {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxURL || !urlForm.MatchString(s) {
-		return nil, fmt.Errorf("%s must be https://HOST/PATH of at most %d characters: a host with a dot and without capitals, and only letters, digits and -._~%%/ behind it", quote(s), maxURL)
+		return fmt.Errorf("%s must be https://HOST/PATH of at most %d characters: a host with a dot and without capitals, and only letters, digits and -._~%%/ behind it", quote(s), maxURL)
 	}
 	if u.Scheme == "https" {
-		return u, nil
+		return nil
 	}
 	ip, err := netip.ParseAddr(u.Hostname())
 	if !insecure || err != nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("%s must be https", quote(s))
+		return fmt.Errorf("%s must be https", quote(s))
 	}
-	return u, nil
+	return nil
 }
 
 // quote returns s in quotes, cut to what fits into a message.

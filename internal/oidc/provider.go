@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,35 +55,26 @@ type provider struct {
 }
 
 func newProvider(issuer Issuer, now func() time.Time) (*provider, error) {
-	p := &provider{issuer: issuer, now: now, fetching: make(chan struct{}, 1)}
-	var err error
-	if p.url, err = checkURL(issuer.URL, issuer.InsecureLoopbackHTTP); err != nil {
+	if err := issuer.Check(); err != nil {
 		return nil, err
 	}
-	p.name = strings.TrimPrefix(issuer.URL, p.url.Scheme+"://")
-	if len(issuer.Audiences) == 0 || slices.Contains(issuer.Audiences, "") {
-		return nil, errors.New("an issuer must have audiences")
+	u, err := url.Parse(issuer.URL)
+	if err != nil {
+		return nil, err
+	}
+	p := &provider{
+		issuer: issuer, url: u, name: strings.TrimPrefix(issuer.URL, u.Scheme+"://"), algorithms: []jose.SignatureAlgorithm{jose.RS256},
+		now: now, fetching: make(chan struct{}, 1),
+	}
+	if len(issuer.Algorithms) > 0 {
+		p.algorithms = nil
 	}
 	for _, alg := range issuer.Algorithms {
-		if !slices.Contains(known, alg) {
-			return nil, fmt.Errorf("%s is none of %s", quote(alg), strings.Join(known, ", "))
-		}
 		p.algorithms = append(p.algorithms, jose.SignatureAlgorithm(alg))
 	}
-	if len(p.algorithms) == 0 {
-		p.algorithms = []jose.SignatureAlgorithm{jose.RS256}
-	}
 	if issuer.JWKSFile != "" {
-		if issuer.JWKSURL != "" || issuer.CAFile != "" {
-			return nil, errors.New("a file of keys has neither an address nor roots")
-		}
 		_, err = readKeys(issuer.JWKSFile)
 		return p, err
-	}
-	if issuer.JWKSURL != "" {
-		if _, err := checkURL(issuer.JWKSURL, issuer.InsecureLoopbackHTTP); err != nil {
-			return nil, err
-		}
 	}
 	p.client, err = newClient(issuer.CAFile)
 	return p, err
