@@ -16,6 +16,10 @@ import (
 	"github.com/cretula/cretula/policy"
 )
 
+// AuditHeadTable is the table of the heads of audit logs: what every server writes
+// without a request.
+const AuditHeadTable = tableAuditHead
+
 // A StoreFinding is something wrong with a row of the store.
 type StoreFinding struct {
 	Table   string `json:"table"`

@@ -173,15 +173,15 @@ func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error
 	if d.epochs, err = openEpochs(ctx, c, d.Ledger, d.RootKey); err != nil {
 		return nil, err
 	}
-	if d.Audit, err = c.openAudit(ctx, d.RootKey, d.Ledger); err != nil {
+	if d.Audit, err = c.openAudit(ctx, d.RootKey, d.Ledger, kms.AuditHeads(d.Ledger)); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledger) (*audit.Log, error) {
+func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledger, heads audit.HeadStore) (*audit.Log, error) {
 	return audit.Open(ctx, c.AuditDir, audit.Options{
-		Key: root, StoreID: l.StoreID(), Emulated: l.Meta().Emulated, Heads: kms.AuditHeads(l),
+		Key: root, StoreID: l.StoreID(), Emulated: l.Meta().Emulated, Heads: heads,
 		Failed: func(err error) {
 			if c.Logger != nil {
 				c.Logger.Error("the audit log could not be kept", "cause", err.Error())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/durable"
+	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/backup"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/bolt"
@@ -229,6 +230,7 @@ func explain(err error, c *Config) error {
 		{ledger.ErrWrongRootKey, reason.Mismatch, "store.rootkey", "name the root key that the store was made with; 'cretula kms root-key info' prints its id"},
 		{postgres.ErrUnsafeServer, reason.Unsupported, "store.fsync", "set fsync = on in postgresql.conf"},
 		{postgres.ErrConnectionString, reason.Malformed, "store.name", "write postgres://USER@HOST/DATABASE?sslmode=verify-full"},
+		{audit.ErrInUse, 0, "", "stop the key service that runs on this folder, or use its admin socket"},
 		{durable.ErrNotPrivate, 0, "", "folders must be 0700 and files 0600, and belong to the user of the service"},
 		{keystore.ErrUnavailable, 0, "", "see to it that " + c.StoreName() + " can be reached; nothing was changed"},
 	} {

@@ -84,7 +84,7 @@ func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (
 	if err != nil {
 		return Transferred{}, err
 	}
-	return done, c.noteEpoch(ctx, root)
+	return done, c.settle(ctx)
 }
 
 // Migrate copies the store to another place, a path or a URL where there is no
@@ -129,7 +129,7 @@ func (c Config) Migrate(ctx context.Context, to Config) (_ Transferred, err erro
 	if err != nil {
 		return Transferred{}, err
 	}
-	return done, to.noteEpoch(ctx, root)
+	return done, to.settle(ctx)
 }
 
 // takeOver puts the rows of a store that moves into this one.
@@ -173,39 +173,38 @@ func (c *Config) compare(ctx context.Context, root rootkey.Key, done *Transferre
 		return false, nil
 	}
 	type name struct{ table, id string }
-	own := map[name]bool{}
+	// What differs where nobody has used either store since.
+	own := func(row keystore.Row) bool {
+		return ledger.IsRoster(row.Table) || row.Table == kms.AuditHeadTable || row.Table == epochTable && row.ID == epochRow
+	}
+	left := map[name]bool{}
 	err = l.Export(ctx, func(row keystore.Row) error {
-		own[name{row.Table, row.ID}] = true
+		if !own(row) {
+			left[name{row.Table, row.ID}] = true
+		}
 		return nil
 	})
 	if err != nil {
 		return false, err
 	}
-	errDiffers := errors.New("differs")
+	same := true
 	err = store.View(ctx, func(tx keystore.Tx) error {
 		return rows(func(row keystore.Row) error {
-			delete(own, name{row.Table, row.ID})
-			if row.Table == epochTable && row.ID == epochRow || ledger.IsRoster(row.Table) {
+			if own(row) {
 				return nil
 			}
-			same, err := tx.Holds(row)
-			if err == nil && !same {
-				err = errDiffers
-			}
+			delete(left, name{row.Table, row.ID})
+			holds, err := tx.Holds(row)
+			same = same && holds
 			return err
 		})
 	})
-	if errors.Is(err, errDiffers) {
-		return false, nil
-	}
-	for other := range own {
-		if !ledger.IsRoster(other.table) && other != (name{epochTable, epochRow}) {
-			return false, err
-		}
+	if err != nil || !same || len(left) > 0 {
+		return false, err
 	}
 	e, epochErr := storeEpoch(ctx, l)
 	done.Epoch = e.epoch
-	return err == nil && epochErr == nil, errors.Join(err, epochErr)
+	return epochErr == nil, epochErr
 }
 
 // importRows puts rows into the store. A file is made anew and takes the place of
@@ -292,12 +291,13 @@ func (c *Config) claimFile(replace bool) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// record makes an event durable for a store that is about to be there.
+// record makes an event durable for a store that is about to be there, and in which
+// the audit log writes nothing yet.
 func (c *Config) record(ctx context.Context, root rootkey.Key, l *ledger.Ledger, name string, parameters map[string]any) error {
 	if err := durable.MkdirAll(c.Dir); err != nil {
 		return err
 	}
-	log, err := c.openAudit(ctx, root, l)
+	log, err := c.openAudit(ctx, root, l, nil)
 	if err != nil {
 		return err
 	}
@@ -323,22 +323,14 @@ func (c *Config) knownEpoch(root rootkey.Key, store string) (epoch, error) {
 	return known, err
 }
 
-// noteEpoch writes into the epoch file how far the store has come.
-func (c *Config) noteEpoch(ctx context.Context, root rootkey.Key) error {
-	store, err := c.openStore(ctx, false)
+// settle opens the store that was made once: that notes its epoch, and the head of
+// the audit log in it.
+func (c *Config) settle(ctx context.Context) error {
+	d, err := c.Open(ctx)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	l, err := ledger.Open(ctx, store, root)
-	if err != nil {
-		return err
-	}
-	e, err := openEpochs(ctx, c, l, root)
-	if err != nil {
-		return err
-	}
-	return e.close()
+	return d.Close()
 }
 
 // VerifyBackup reads a whole backup and returns its header and how many rows it
