@@ -95,10 +95,14 @@ type AccessKey struct {
 
 	server  *Server
 	wrapped []byte
+	secret  []byte // of a session
 }
 
 // Secret returns the secret access key.
 func (k *AccessKey) Secret() ([]byte, error) {
+	if k.secret != nil {
+		return k.secret, nil
+	}
 	id := k.Caller.AccessKeyID
 	secret, err := k.server.rootKey.Unwrap(k.wrapped, secretBinding(id))
 	if err != nil {
@@ -187,15 +191,15 @@ func (c *call) stillThere(tx *ledger.Tx) error {
 	if !changed {
 		return nil
 	}
-	found, err := c.server.readAccessKey(tx, c.caller.AccessKeyID)
-	if errors.Is(err, ErrAccessKey) || err == nil && found.Caller.Principal.ID != c.caller.Principal.ID {
+	found, err := c.server.current(tx, c.caller)
+	if errors.Is(err, ErrAccessKey) || err == nil && found.Principal.ID != c.caller.Principal.ID {
 		return errInvalidToken()
 	}
 	if err != nil || c.caller.rows == nil {
 		return err
 	}
 	anew := *c.caller
-	anew.Principal, anew.rows = found.Caller.Principal, found.Caller.rows
+	anew.Principal, anew.rows = found.Principal, found.rows
 	c.caller = &anew
 	return errChanged
 }

@@ -80,6 +80,8 @@ type Caller struct {
 	Principal Principal
 	// AccessKeyID is the public half of the key that signed the request.
 	AccessKeyID string
+	// Session is the session of temporary credentials; nil: those of an access key.
+	Session *Session
 	// Region is that of the credential scope: keys belong to it.
 	Region string
 	// SourceIP, UserAgent and RequestID are those of the request, for policies

@@ -117,6 +117,16 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		}
 		in.Boundary = &n
 	}
+	if c.caller.Session == nil {
+		return nil
+	}
+	for _, text := range c.caller.Session.Policies {
+		n, err := named("session-policy", text)
+		if err != nil {
+			return err
+		}
+		in.Session = append(in.Session, n)
+	}
 	return nil
 }
 
@@ -143,7 +153,7 @@ func (c *call) documentKind() string {
 
 // identityARN is the user or role of the caller itself, as the event has it.
 func (c *call) identityARN() string {
-	if session := c.event.UserIdentity.SessionContext; session != nil {
+	if session := c.event.UserIdentity.SessionContext; session != nil && session.SessionIssuer != nil {
 		return session.SessionIssuer.ARN
 	}
 	return c.event.UserIdentity.ARN
@@ -271,6 +281,14 @@ func (c *call) globalConditions(m *conditionKeys) {
 	for key, value := range p.Tags {
 		m.Add("aws:principaltag/"+key, value)
 	}
+	if c.caller.Session != nil {
+		m.session(c.caller.Session)
+	}
+	c.requestConditions(m)
+}
+
+// requestConditions adds the keys that are there whoever calls.
+func (c *call) requestConditions(m *conditionKeys) {
 	// No service of AWS calls here, neither for itself nor for others.
 	m.set("aws:principalisawsservice", "false")
 	m.set("aws:viaawsservice", "false")
@@ -283,6 +301,22 @@ func (c *call) globalConditions(m *conditionKeys) {
 	}
 	if c.caller.UserAgent != "" {
 		m.set("aws:useragent", c.caller.UserAgent)
+	}
+}
+
+// session adds the keys of temporary credentials. Tags of the session replace those
+// of its role (IAM User Guide, "Pass session tags in AWS STS").
+func (m *conditionKeys) session(s *Session) {
+	for key, value := range s.Tags {
+		m.set("aws:principaltag/"+strings.ToLower(key), value)
+	}
+	m.set("aws:tokenissuetime", s.Issued.UTC().Format(time.RFC3339))
+	m.set("aws:multifactorauthpresent", "false")
+	if s.SourceIdentity != "" {
+		m.set("aws:sourceidentity", s.SourceIdentity)
+	}
+	if s.FederatedProvider != "" {
+		m.set("aws:federatedprovider", s.FederatedProvider)
 	}
 }
 

@@ -109,7 +109,7 @@ func (s *Server) DoDue(ctx context.Context) error {
 		}
 		err = errors.Join(err, workErr)
 	}
-	return errors.Join(err, s.clearUsed(ctx))
+	return errors.Join(err, s.clearUsed(ctx), s.rotateDueTokenKeys(ctx))
 }
 
 // serviceEvent begins the event of what the service does to a key by itself.

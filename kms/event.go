@@ -17,10 +17,11 @@ import (
 // EventSchema names the form of [Event].
 const EventSchema = "cretula.kms.event.v1"
 
-// Sources of an [Event]: an operation of AWS KMS, as in CloudTrail, or one of this
+// Sources of an [Event]: an operation of AWS KMS or STS, as in CloudTrail, or one of this
 // program's own.
 const (
 	sourceKMS = "kms.amazonaws.com"
+	sourceSTS = "sts.amazonaws.com"
 	sourceOwn = "cretula"
 )
 
@@ -97,16 +98,35 @@ func (s *Server) requestEvent(caller *Caller, op *kmsapi.Operation, now time.Tim
 	e.Region, e.SourceIP, e.UserAgent, e.RequestID = caller.Region, caller.SourceIP, clip(caller.UserAgent), caller.RequestID
 	e.RecipientAccountID = p.Account
 	e.UserIdentity = UserIdentity{Type: "IAMUser", PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.Account, AccessKeyID: caller.AccessKeyID}
+	e.UserIdentity.SessionContext = caller.sessionContext()
 	if p.Type == User {
 		e.UserIdentity.UserName = p.baseName()
-		return e
-	}
-	e.UserIdentity.Type = "AssumedRole"
-	e.UserIdentity.SessionContext = &SessionContext{
-		SessionIssuer: SessionIssuer{Type: "Role", PrincipalID: p.ID, ARN: p.IdentityARN(), AccountID: p.Account, UserName: p.baseName()},
-		Attributes:    SessionAttributes{MFAAuthenticated: "false"},
+	} else {
+		e.UserIdentity.Type = "AssumedRole"
 	}
 	return e
+}
+
+// sessionContext is what an event says of a session; nil of a user with an access
+// key.
+func (c *Caller) sessionContext() *SessionContext {
+	p, s := &c.Principal, c.Session
+	if p.Type == User && s == nil {
+		return nil
+	}
+	context := &SessionContext{Attributes: SessionAttributes{MFAAuthenticated: "false"}}
+	if p.Type == Role {
+		context.SessionIssuer = &SessionIssuer{Type: "Role", PrincipalID: p.ID, ARN: p.IdentityARN(), AccountID: p.Account, UserName: p.baseName()}
+	}
+	if s == nil {
+		return context
+	}
+	context.Attributes.CreationDate = s.Issued.UTC().Format(time.RFC3339)
+	context.SourceIdentity = s.SourceIdentity
+	if s.FederatedProvider != "" {
+		context.WebIDFederationData = &WebIDFederationData{FederatedProvider: s.FederatedProvider}
+	}
+	return context
 }
 
 // ownEvent begins the event of what no request asked for.
@@ -192,15 +212,24 @@ type UserIdentity struct {
 	AccessKeyID string `json:"accessKeyId"`
 	// UserName is the name of a user without its path.
 	UserName string `json:"userName,omitempty"`
+	// IdentityProvider is the ARN of the OIDC provider of a web identity.
+	IdentityProvider string `json:"identityProvider,omitempty"`
 	// SessionContext says which role a session is of.
 	SessionContext *SessionContext `json:"sessionContext,omitempty"`
 }
 
 // SessionContext is the member of this name of a CloudTrail record. A role's access
-// key has no time at which its session began.
+// key has no time at which its session began, a user's session no issuer.
 type SessionContext struct {
-	SessionIssuer SessionIssuer     `json:"sessionIssuer"`
-	Attributes    SessionAttributes `json:"attributes"`
+	Attributes          SessionAttributes    `json:"attributes"`
+	SessionIssuer       *SessionIssuer       `json:"sessionIssuer,omitempty"`
+	WebIDFederationData *WebIDFederationData `json:"webIdFederationData,omitempty"`
+	SourceIdentity      string               `json:"sourceIdentity,omitempty"`
+}
+
+// WebIDFederationData says by which provider a web identity was known.
+type WebIDFederationData struct {
+	FederatedProvider string `json:"federatedProvider"`
 }
 
 // SessionIssuer is the role of a session.
@@ -215,6 +244,7 @@ type SessionIssuer struct {
 // SessionAttributes are texts, as in CloudTrail.
 type SessionAttributes struct {
 	MFAAuthenticated string `json:"mfaAuthenticated"`
+	CreationDate     string `json:"creationDate,omitempty"`
 }
 
 // EventResource is a key that the request was about.

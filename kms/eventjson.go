@@ -182,15 +182,30 @@ func (w *eventWriter) identity(u *UserIdentity) {
 	w.text(`,"accountId":`, u.AccountID)
 	w.text(`,"accessKeyId":`, u.AccessKeyID)
 	w.some(`,"userName":`, u.UserName)
-	if s := u.SessionContext; s != nil {
-		w.text(`,"sessionContext":{"sessionIssuer":{"type":`, s.SessionIssuer.Type)
-		w.text(`,"principalId":`, s.SessionIssuer.PrincipalID)
-		w.text(`,"arn":`, s.SessionIssuer.ARN)
-		w.text(`,"accountId":`, s.SessionIssuer.AccountID)
-		w.text(`,"userName":`, s.SessionIssuer.UserName)
-		w.text(`},"attributes":{"mfaAuthenticated":`, s.Attributes.MFAAuthenticated)
-		w.raw("}}")
+	w.some(`,"identityProvider":`, u.IdentityProvider)
+	if u.SessionContext != nil {
+		w.session(u.SessionContext)
 	}
+	w.raw("}")
+}
+
+func (w *eventWriter) session(s *SessionContext) {
+	w.text(`,"sessionContext":{"attributes":{"mfaAuthenticated":`, s.Attributes.MFAAuthenticated)
+	w.some(`,"creationDate":`, s.Attributes.CreationDate)
+	w.raw("}")
+	if i := s.SessionIssuer; i != nil {
+		w.text(`,"sessionIssuer":{"type":`, i.Type)
+		w.text(`,"principalId":`, i.PrincipalID)
+		w.text(`,"arn":`, i.ARN)
+		w.text(`,"accountId":`, i.AccountID)
+		w.text(`,"userName":`, i.UserName)
+		w.raw("}")
+	}
+	if f := s.WebIDFederationData; f != nil {
+		w.text(`,"webIdFederationData":{"federatedProvider":`, f.FederatedProvider)
+		w.raw("}")
+	}
+	w.some(`,"sourceIdentity":`, s.SourceIdentity)
 	w.raw("}")
 }
 

@@ -16,8 +16,10 @@ type pattern struct {
 // shapes use.
 var patterns = compilePatterns(map[string]string{
 	"AccountId":                         `[0-9]{12}`,
+	"Arn":                               `[\u0009\u000A\u000D\u0020-\u007E\u0085\u00A0-\uD7FF\uE000-\uFFFD\u10000-\u10FFFF]+`,
 	"AliasName":                         `^[a-zA-Z0-9:/_-]+$`,
 	"CloudHsmClusterId":                 `cluster-[2-7a-zA-Z]{11,16}`,
+	"ExternalId":                        `[\w+=,.@:\/-]*`,
 	"GrantName":                         `^[a-zA-Z0-9:/_-]+$`,
 	"KeyMaterialDescription":            `^[a-zA-Z0-9:/_\s.-]+$`,
 	"KeyMaterialId":                     `^[a-f0-9]+$`,
@@ -26,6 +28,9 @@ var patterns = compilePatterns(map[string]string{
 	"PolicyName":                        `[\w]+`,
 	"PrincipalId":                       `^[\w+=,.@:/-]+$`,
 	"Region":                            `^([a-z]+-){2,3}\d+$`,
+	"RoleSessionName":                   `[\w+=,.@-]*`,
+	"SessionTagKey":                     `[\p{L}\p{Z}\p{N}_.:/=+\-@]+`,
+	"SessionTagValue":                   `[\p{L}\p{Z}\p{N}_.:/=+\-@]*`,
 	"ServicePrincipal":                  `^([A-Za-z0-9\-]+)\.([A-Za-z0-9\-]+)(\.[A-Za-z0-9\-]+)+$`,
 	"SourceArn":                         `^arn:aws[a-z0-9-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:.+$`,
 	"XksKeyId":                          `^[a-zA-Z0-9-_.]+$`,

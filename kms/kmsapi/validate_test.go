@@ -125,6 +125,11 @@ func TestTimestamp(t *testing.T) {
 func TestPatterns(t *testing.T) {
 	cases := map[string]struct{ good, bad []string }{
 		"AccountId":                         {[]string{"012345678901"}, []string{"", "01234567890", "0123456789012", "01234567890a"}},
+		"Arn":                               {[]string{"arn:aws:iam::012345678901:role/a", "é"}, []string{"", "\x00"}},
+		"ExternalId":                        {[]string{"", "a:/b+=,.@-_"}, []string{"a b", "ä", "a\n"}},
+		"RoleSessionName":                   {[]string{"a+=,.@-_9"}, []string{"a b", "a/b", "a:b", "ä", "a\n"}},
+		"SessionTagKey":                     {[]string{"Ä b_.:/=+-@9"}, []string{"", "a*", "a\n", "a<"}},
+		"SessionTagValue":                   {[]string{"", "Ä b_.:/=+-@9"}, []string{"a*", "a\n"}},
 		"AliasName":                         {[]string{"alias/a", "a:b_c-d/E9"}, []string{"", "a b", "a.b", "ä", "a\n"}},
 		"CloudHsmClusterId":                 {[]string{"cluster-abcdefg2345"}, []string{"cluster-1bcdefg2345", "cluster-abc", "xcluster-abcdefg2345"}},
 		"GrantName":                         {[]string{"a"}, []string{"", "a b", "a\n"}},

@@ -14,7 +14,11 @@ import (
 
 // authenticate verifies the signature of a request and returns who sent it.
 func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error) {
-	result, err := h.verifier.Verify(r, body)
+	verifier := h.verifier
+	if isSTS(r) {
+		verifier = h.stsVerifier
+	}
+	result, err := verifier.Verify(r, body)
 	if refusal, ok := errors.AsType[*sigv4.Error](err); ok {
 		return nil, &kmsapi.Error{Code: kmsapi.Code(refusal.Code), Message: refusal.Message}
 	}
@@ -32,15 +36,21 @@ func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error
 	return &caller, nil
 }
 
-// lookup finds the secret of an access key. There are no sessions, so that a
-// request with a session token has no valid one.
+// lookup finds the secret of an access key or, where there is a session token, of a
+// session.
 func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.Secret, kms.Caller, error) {
-	if token != "" {
-		return sigv4.Secret{}, kms.Caller{}, sigv4.ErrUnknown
+	var found kms.AccessKey
+	var err error
+	if token == "" {
+		found, err = h.KMS.FindAccessKey(ctx, accessKeyID)
+	} else {
+		found, err = h.KMS.FindSession(ctx, accessKeyID, token)
 	}
-	found, err := h.KMS.FindAccessKey(ctx, accessKeyID)
-	if errors.Is(err, kms.ErrAccessKey) {
+	switch {
+	case errors.Is(err, kms.ErrAccessKey):
 		err = sigv4.ErrUnknown
+	case errors.Is(err, kms.ErrSessionExpired):
+		err = sigv4.ErrExpired
 	}
 	if err != nil {
 		return sigv4.Secret{}, kms.Caller{}, err

@@ -34,7 +34,7 @@ const ExplainTarget = "CretulaService.ExplainDecision"
 
 type handler struct {
 	Config
-	verifier *sigv4.Verifier[kms.Caller]
+	verifier, stsVerifier *sigv4.Verifier[kms.Caller]
 }
 
 // An exchange is one request on its way; the log record is made of it.
@@ -44,6 +44,8 @@ type exchange struct {
 	caller    *kms.Caller
 	err       error
 	status    int
+	// sts says that it is one with STS, whose answers are XML.
+	sts bool
 }
 
 // Headers of every answer, which nobody changes.
@@ -65,6 +67,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header["X-Amzn-Requestid"] = []string{x.id}
 	header["Content-Type"] = contentTypeHeader
+	if x.sts {
+		header["Content-Type"] = xmlHeader
+	}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	header["Cache-Control"] = cacheControlHeader
 	w.WriteHeader(x.status)
@@ -98,6 +103,11 @@ func (h *handler) refusal(w http.ResponseWriter, x *exchange) []byte {
 	}
 	if e.DecisionID != "" {
 		w.Header().Set(DecisionHeader, e.DecisionID)
+	}
+	if x.sts {
+		var body []byte
+		x.status, body = stsRefusal(e, x.id)
+		return body
 	}
 	return e.Body()
 }
@@ -151,6 +161,9 @@ func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writ
 
 // answer is the way of a request: route, authenticate, call.
 func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
+	if isSTS(r) {
+		return h.answerSTS(r, x)
+	}
 	target, err := route(r)
 	if err != nil {
 		return nil, err

@@ -70,6 +70,10 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	h.verifier = verifier
+	h.stsVerifier, err = sigv4.New(sigv4.Options[kms.Caller]{Service: "sts", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
+	if err != nil {
+		return nil, err
+	}
 	return h, nil
 }
 
