@@ -280,6 +280,13 @@ func (l *Log) recover(known []Head) error {
 		return err
 	}
 	anchor := l.keeper.anchor
+	// Those before the anchor are what a removal that was interrupted has left.
+	for len(segments) > 1 && segments[1].first <= anchor.Count+1 {
+		if err := removeSegments(l.dir, segments[:1]); err != nil {
+			return err
+		}
+		segments = segments[1:]
+	}
 	if len(segments) == 0 {
 		segments = []segment{{first: anchor.Count + 1}}
 		f, err := l.create(l.path(segments[0]))

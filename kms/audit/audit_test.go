@@ -266,7 +266,7 @@ func forget(dir string) { os.Remove(filepath.Join(dir, headsFile)) }
 
 // TestTornTail cuts a log at every byte: Open keeps the whole lines before.
 func TestTornTail(t *testing.T) {
-	text := logOf(1, 3, 1, 4)
+	text := logOf(1, 2, 1, 2)
 	path, file := writeLog(t, nil)
 	for n := range len(text) + 1 {
 		forget(path)

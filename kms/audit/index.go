@@ -183,6 +183,10 @@ func (d finder) find(ctx context.Context, s segment, decision string) (Entry, er
 			}
 		}
 		entry, err := readIndexed(f, s.size, offset, start, d.keys, decision)
+		if d.keys != nil && errors.Is(err, ErrNotFound) {
+			// The index is authentic, and two ids with one hash do not come up.
+			err = &DamagedError{Segment: s.name(), Offset: offset, Why: "the record that was there is not"}
+		}
 		if !errors.Is(err, ErrNotFound) {
 			return entry, err
 		}
