@@ -51,7 +51,10 @@ type recordedExpectation struct {
 var excused = map[string]string{}
 
 // TestRecorded replays every case against "cretula up".
-func TestRecorded(t *testing.T) {
+func TestRecorded(t *testing.T) { replayRecorded(t, newUp) }
+
+// replayRecorded replays every case against a service.
+func replayRecorded(t *testing.T, start func(*testing.T) *service) {
 	data, err := os.ReadFile(recordedCases)
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("shared test data not present")
@@ -66,7 +69,7 @@ func TestRecorded(t *testing.T) {
 	if len(excused) > 3 {
 		t.Errorf("%d cases are excused", len(excused))
 	}
-	s := newUp(t)
+	s := start(t)
 	for _, c := range file.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			p := player{t: t, service: s, vars: map[string]any{
