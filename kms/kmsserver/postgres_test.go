@@ -7,7 +7,6 @@ package kmsserver_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +20,6 @@ import (
 	"github.com/cretula/cretula/kms/keystore/postgres"
 	"github.com/cretula/cretula/kms/ledger"
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // newPostgres puts a service over a database of its own, whose name it returns.
 func newPostgres(t *testing.T, change ...func(*kms.Config)) (s *service, database string) {
