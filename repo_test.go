@@ -64,7 +64,7 @@ kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable reason
 kms/backup: kms/keystore kms/rootkey
 kms: kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
-kms/kmsserver: kms kms/kmsapi kms/keystore internal/sigv4 reason
+kms/kmsserver: kms kms/audit kms/kmsapi kms/keystore internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
 internal/need:
@@ -79,7 +79,8 @@ internal/durable/crashtest: internal/need
 internal/adminsock: kms internal/durable reason
 internal/datadir: internal/cli internal/durable internal/rootkeys kms kms/audit kms/backup kms/keystore kms/keystore/bolt kms/keystore/postgres kms/ledger kms/rootkey reason
 internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/awskms kms/rootkey/passphrase kms/rootkey/pkcs11 kms/rootkey/systemd kms/rootkey/tpm nsm reason
-internal/kmsconfig: internal/oidc internal/rootkeys kms/kmsapi
+internal/kmsconfig: internal/datadir internal/oidc internal/rootkeys kms/audit kms/kmsapi kms/ledger
+internal/kmsserve: attestation internal/adminsock internal/cli internal/datadir internal/kmsconfig internal/oidc kms kms/kmsserver reason
 internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
 

@@ -7,16 +7,20 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cretula/cretula/kms/ledger"
 )
 
 // Stats are figures of a service, for metrics.
 type Stats struct {
-	// Caches has what is remembered, by name: "policies" and "certificates".
+	// Caches has what is remembered, by name: "policies", "certificates" and "rows".
 	Caches map[string]CacheStats
 	// PairsReady is how many RSA key pairs are ready, by key spec.
 	PairsReady map[string]int
+	// StoreConfirmedAge is how long ago what is remembered of the store was last
+	// compared with it.
+	StoreConfirmedAge time.Duration
 }
 
 // CacheStats are how much a cache holds and what was found in it so far.
@@ -30,7 +34,8 @@ func (s *Server) Stats() Stats {
 	out := Stats{Caches: map[string]CacheStats{
 		"policies":     s.policies.stats(),
 		"certificates": CacheStats(s.verifier.CacheStats()),
-	}}
+		"rows":         CacheStats(s.ledger.CacheStats()),
+	}, StoreConfirmedAge: s.ledger.ConfirmedAge()}
 	s.pairs.mu.Lock()
 	defer s.pairs.mu.Unlock()
 	if s.pairs.pool != nil {

@@ -28,7 +28,8 @@ import (
 const maxPolicyFile = 64 << 10
 
 func newKMSCommand(env *cli.Env) *cobra.Command {
-	return newNounCommand("kms", "Administer the key service, and ask why it said no",
+	return newNounCommand("kms", "Run and administer the key service, and ask why it said no",
+		newKMSInit(env), newKMSServe(env),
 		newNounCommand("principal", "Add, list and remove the users and roles of the key service",
 			newPrincipalAdd(env), newPrincipalList(env), newPrincipalRemove(env)),
 		newKMSExplain(env))
@@ -55,8 +56,14 @@ func openAdmin(ctx context.Context, env *cli.Env, w where) (admin kmsAdmin, clos
 	if !errors.Is(err, adminsock.ErrNoServer) {
 		return nil, nil, err
 	}
-	files, err := datadir.Open(ctx, dir)
+	config, err := w.load(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := config.Parts(nil).Open(ctx)
 	switch {
+	case errors.Is(err, datadir.ErrNone) && w.config != "":
+		return nil, nil, cli.WithHint(err, "'cretula kms init --config %s' makes one", w.config)
 	case errors.Is(err, datadir.ErrNone):
 		return nil, nil, cli.WithHint(err, "'cretula up --data-dir %s' makes one", dir)
 	case errors.Is(err, keystore.ErrInUse):

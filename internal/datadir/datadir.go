@@ -64,6 +64,11 @@ type Config struct {
 	Postgres postgres.Options
 	// Logger gets what goes wrong while nobody waits for it. Nil: nobody does.
 	Logger *slog.Logger
+	// Audit are the choices for the audit log; what it is about is filled in.
+	Audit audit.Options
+	// WrapStore, if it is not nil, returns what is used in place of the open store,
+	// to measure it for instance.
+	WrapStore func(keystore.Store) keystore.Store
 }
 
 // A Dir is an open key service. While it is open no other process can open the
@@ -167,6 +172,9 @@ func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error
 	if d.store, err = c.openStore(ctx, meta != nil); err != nil {
 		return nil, err
 	}
+	if c.WrapStore != nil {
+		d.store = c.WrapStore(d.store)
+	}
 	if d.Ledger, err = c.openLedger(ctx, d.store, d.RootKey, meta); err != nil {
 		return nil, err
 	}
@@ -180,14 +188,14 @@ func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error
 }
 
 func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledger, heads audit.HeadStore) (*audit.Log, error) {
-	return audit.Open(ctx, c.AuditDir, audit.Options{
-		Key: root, StoreID: l.StoreID(), Emulated: l.Meta().Emulated, Heads: heads,
-		Failed: func(err error) {
-			if c.Logger != nil {
-				c.Logger.Error("the audit log could not be kept", "cause", err.Error())
-			}
-		},
-	})
+	options := c.Audit
+	options.Key, options.StoreID, options.Emulated, options.Heads = root, l.StoreID(), l.Meta().Emulated, heads
+	options.Failed = func(err error) {
+		if c.Logger != nil {
+			c.Logger.Error("the audit log could not be kept", "cause", err.Error())
+		}
+	}
+	return audit.Open(ctx, c.AuditDir, options)
 }
 
 // checkNew refuses to begin anew where there was a store: the audit log and the

@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -37,6 +39,7 @@ func (c *checker) run() {
 	}
 	c.store()
 	c.rootKey()
+	c.audit()
 	c.limits()
 	c.webIdentity()
 	c.others()
@@ -118,6 +121,27 @@ func (c *checker) store() {
 	}
 	if s.PasswordFile != "" && u.Query().Has("passfile") {
 		c.at("store.password_file", "and passfile in url are both there")
+	}
+}
+
+var serverName = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
+
+// minRetained is the least size of a log: two segments of the default size.
+const minRetained = 128 << 20
+
+func (c *checker) audit() {
+	a := c.config.Audit
+	if !serverName.MatchString(a.Server) {
+		c.at("audit.server", "must be at most 64 letters, digits, dots, hyphens and underscores")
+	}
+	if a.RetainAge != 0 && time.Duration(a.RetainAge) < time.Hour {
+		c.at("audit.retain_age", "must be at least 1h")
+	}
+	if a.RetainSize != 0 && a.RetainSize < minRetained {
+		c.at("audit.retain_size", "must be at least 128MiB")
+	}
+	if d := time.Duration(a.HeadInterval); d < time.Second || d > time.Hour {
+		c.at("audit.head_interval", "must be from 1s to 1h")
 	}
 }
 

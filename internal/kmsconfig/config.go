@@ -9,10 +9,15 @@
 package kmsconfig
 
 import (
+	"cmp"
+	"log/slog"
 	"time"
 
+	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/oidc"
 	"github.com/cretula/cretula/internal/rootkeys"
+	"github.com/cretula/cretula/kms/audit"
+	"github.com/cretula/cretula/kms/ledger"
 )
 
 // MaxSize is the greatest size of a configuration file, in bytes.
@@ -21,8 +26,8 @@ const MaxSize = 64 << 10
 // A Config is a configuration that was checked: defaults are filled in and names
 // of files are absolute.
 type Config struct {
-	// The folder of the service, private to its user (0700): the admin socket, and,
-	// where nothing else is said, the store and the audit log. Needed.
+	// The folder of the service, private to its user (0700): the admin socket, the
+	// audit log and, where [store] names no other, the store. Needed.
 	DataDir Path `toml:"data_dir"`
 	// The account of twelve digits that keys and principals belong to. A store is
 	// made for one account; `cretula kms serve` refuses another one's. Needed.
@@ -65,6 +70,26 @@ type Config struct {
 	File string `toml:"-"`
 }
 
+// Parts returns what the configuration is about, to be opened. The root key of a
+// file must lie outside of the data; that of a [Folder] is in it. The logger gets
+// what goes wrong while nobody waits for it; nil: nobody does.
+func (c *Config) Parts(logger *slog.Logger) datadir.Config {
+	if c.File == "" {
+		return datadir.Config{Dir: string(c.DataDir), Logger: logger}
+	}
+	return datadir.Config{
+		Dir: string(c.DataDir), Store: cmp.Or(c.Store.URL, string(c.Store.File)), PasswordFile: string(c.Store.PasswordFile),
+		AuditDir: string(c.Audit.Dir), RootKey: c.RootKey, RequireOutside: true, Logger: logger,
+		Audit: audit.Options{
+			Server: c.Audit.Server, HeadInterval: time.Duration(c.Audit.HeadInterval),
+			Retention: audit.Retention{Age: time.Duration(c.Audit.RetainAge), Bytes: int64(c.Audit.RetainSize)},
+		},
+	}
+}
+
+// Meta is what a new store is made as.
+func (c *Config) Meta() ledger.Meta { return ledger.Meta{Emulated: c.Emulated, Account: c.Account} }
+
 // TLS says by which certificate the listeners are known. Both files are read
 // again when they change and at SIGHUP; a pair that does not fit is refused, and
 // the one before stays.
@@ -94,6 +119,19 @@ type Audit struct {
 	// The folder of the log, private to the service. Each service has its own.
 	// Default audit in data_dir.
 	Dir Path `toml:"dir"`
+	// The name of this service in the signed heads of its log, where several share a
+	// store: at most 64 letters, digits, dots, hyphens and underscores. It counts for
+	// a new log.
+	Server string `toml:"server"`
+	// Removes segments of the log whose last record is older, by a record that says
+	// so; at least 1h. Default: none is removed by its age.
+	RetainAge Duration `toml:"retain_age"`
+	// Removes the oldest segments where the log has more; at least 128MiB. Default:
+	// none is removed by its size.
+	RetainSize Size `toml:"retain_size"`
+	// How often a signed head is written when there are new records, from 1s to 1h.
+	// Default 1m.
+	HeadInterval Duration `toml:"head_interval"`
 }
 
 // Attestation says which documents are judged good.
@@ -183,6 +221,7 @@ func defaults() *Config {
 	return &Config{
 		Listen:          "127.0.0.1:8420",
 		ShutdownTimeout: Duration(10 * time.Second),
+		Audit:           Audit{HeadInterval: Duration(time.Minute)},
 		Limits:          Limits{UnknownCertificates: 40, Unauthenticated: 20},
 		Log:             Log{Format: "text", Level: "info"},
 	}

@@ -45,6 +45,10 @@ pin_file = "pin"
 
 [audit]
 dir = "/var/log/cretula"
+server = "kms-1"
+retain_age = "400d"
+retain_size = "10GiB"
+head_interval = "30s"
 
 [attestation]
 roots = ["emulator.pem"]
@@ -94,7 +98,7 @@ func TestParse(t *testing.T) {
 			Kind: "pkcs11", File: "/etc/cretula/root/root.key", Module: "/usr/lib/softhsm/libsofthsm2.so",
 			Token: "keys", Label: "cretula", PINFile: "/etc/cretula/pin",
 		},
-		Audit:       Audit{Dir: "/var/log/cretula"},
+		Audit:       Audit{Dir: "/var/log/cretula", Server: "kms-1", RetainAge: Duration(400 * 24 * time.Hour), RetainSize: 10 << 30, HeadInterval: Duration(30 * time.Second)},
 		Attestation: Attestation{Roots: []Path{"/etc/cretula/emulator.pem"}, AllowDebug: true},
 		WebIdentity: []WebIdentity{
 			{URL: "https://token.actions.githubusercontent.com", Audiences: []string{"sts.amazonaws.com"}},
@@ -200,14 +204,17 @@ func TestRefusals(t *testing.T) {
 		"algorithm":             {small + "[[web_identity]]\nurl = \"https://a.example\"\naudiences = [\"a\"]\nalgorithms = [\"none\"]\n", []string{"4: web_identity[0] is no provider"}},
 		"same provider": {small + "[[web_identity]]\nurl = \"https://a.example\"\naudiences = [\"a\"]\n[[web_identity]]\nurl = \"https://A.example\"\naudiences = [\"a\"]\n",
 			[]string{"7: web_identity[1] is no provider", "8: web_identity[1].url is there twice"}},
-		"provider's members": {small + "[[web_identity]]\nurl = \"https://a.example\"\naudience = \"a\"\n", []string{`6: there is no "audience" in web_identity[0]`}},
-		"operation":          {small + "[limits.operations]\nDecrpyt = 1\n", []string{"5: limits.operations.Decrpyt is no operation"}},
-		"rate":               {small + "[limits.operations]\nDecrypt = 0\n", []string{"5: limits.operations.Decrypt must be a rate"}},
-		"negative rate":      {small + "[limits]\nunauthenticated = -1\n", []string{"5: limits.unauthenticated must be a rate"}},
-		"infinite rate":      {small + "[limits]\nunauthenticated = inf\n", []string{"5: limits.unauthenticated must be a rate"}},
-		"no number":          {small + "[limits]\nunknown_certificates = nan\n", []string{"5: limits.unknown_certificates must be a rate"}},
-		"limits and none":    {small + "[limits]\nno_operation_limits = true\noperations.Decrypt = 1\n", []string{"5: limits.no_operation_limits and operations"}},
-		"too large":          {strings.Repeat("#", MaxSize+1), []string{"1: the file is larger"}},
+		"provider's members":  {small + "[[web_identity]]\nurl = \"https://a.example\"\naudience = \"a\"\n", []string{`6: there is no "audience" in web_identity[0]`}},
+		"operation":           {small + "[limits.operations]\nDecrpyt = 1\n", []string{"5: limits.operations.Decrpyt is no operation"}},
+		"rate":                {small + "[limits.operations]\nDecrypt = 0\n", []string{"5: limits.operations.Decrypt must be a rate"}},
+		"negative rate":       {small + "[limits]\nunauthenticated = -1\n", []string{"5: limits.unauthenticated must be a rate"}},
+		"infinite rate":       {small + "[limits]\nunauthenticated = inf\n", []string{"5: limits.unauthenticated must be a rate"}},
+		"no number":           {small + "[limits]\nunknown_certificates = nan\n", []string{"5: limits.unknown_certificates must be a rate"}},
+		"limits and none":     {small + "[limits]\nno_operation_limits = true\noperations.Decrypt = 1\n", []string{"5: limits.no_operation_limits and operations"}},
+		"too large":           {strings.Repeat("#", MaxSize+1), []string{"1: the file is larger"}},
+		"audit":               {small + "[audit]\nserver = \"a b\"\nretain_age = \"1m\"\nretain_size = \"1MiB\"\nhead_interval = \"2h\"\n", []string{"5: audit.server", "6: audit.retain_age", "7: audit.retain_size", "8: audit.head_interval"}},
+		"size without a unit": {small + "[audit]\nretain_size = \"1000\"\n", []string{"5: audit.retain_size is no size"}},
+		"size as a number":    {small + "[audit]\nretain_size = 1000\n", []string{"5: audit.retain_size must be a string"}},
 	} {
 		got, problems := Parse([]byte(c.text), "/etc/cretula")
 		if got != nil || len(problems) != len(c.want) {

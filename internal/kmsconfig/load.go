@@ -16,6 +16,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/rootkeys"
 )
 
@@ -107,10 +108,10 @@ func (c *Config) resolve(dir string) {
 		return // refused
 	}
 	if c.Store.File == "" && c.Store.URL == "" {
-		c.Store.File = Path(filepath.Join(string(c.DataDir), "kms.db"))
+		c.Store.File = Path(filepath.Join(string(c.DataDir), datadir.StoreFile))
 	}
 	if c.Audit.Dir == "" {
-		c.Audit.Dir = Path(filepath.Join(string(c.DataDir), "audit"))
+		c.Audit.Dir = Path(filepath.Join(string(c.DataDir), datadir.AuditDir))
 	}
 	if c.Metrics != nil && c.Metrics.Listen == "" {
 		c.Metrics.Listen = "127.0.0.1:9420"
@@ -159,7 +160,7 @@ func Folder(dir string) (*Config, error) {
 	}
 	c := defaults()
 	c.DataDir, c.Account, c.Emulated = Path(dir), "000000000000", true
-	c.RootKey = rootkeys.Spec{Kind: rootkeys.KindFile, File: filepath.Join(dir, "root.key")}
+	c.RootKey = rootkeys.Spec{Kind: rootkeys.KindFile, File: filepath.Join(dir, datadir.RootKeyFile)}
 	c.resolve(dir)
 	return c, nil
 }

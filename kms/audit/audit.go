@@ -116,6 +116,9 @@ type Options struct {
 	RemovalEvent func(Removal) (any, error)
 	// Failed gets what goes wrong when no caller waits. Nil: nobody does.
 	Failed func(error)
+	// Synced is told of each batch: how many records it had and how long the disk
+	// took for it. Nil: nobody is.
+	Synced func(records int, took time.Duration)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -135,6 +138,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Failed == nil {
 		o.Failed = func(error) {}
+	}
+	if o.Synced == nil {
+		o.Synced = func(int, time.Duration) {}
 	}
 }
 

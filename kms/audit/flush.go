@@ -197,6 +197,7 @@ func (l *Log) writeBatch(b *batch) error {
 	began := time.Now()
 	fatal, err := write(open.file, lines, size)
 	l.syncing = time.Since(began)
+	l.options.Synced(len(b.events), l.syncing)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
@@ -126,7 +127,21 @@ func (m *Metrics) Watch(server *kms.Server, certificate *Certificate) {
 		m.gauge("cretula_kms_certificate_remaining_seconds", "How long the TLS certificate that is served is still valid.", nil,
 			func() float64 { return time.Until(certificate.NotAfter()).Seconds() })
 	}
+	m.gauge("cretula_kms_store_confirmed_age_seconds", "How long ago what is remembered of the store was last compared with it; above 1 every request asks the store.", nil,
+		func() float64 { return server.Stats().StoreConfirmedAge.Seconds() })
 	m.registry.MustRegister(&serverCollector{server})
+}
+
+// WatchAudit adds the figures that the audit log has of itself. It is called once.
+func (m *Metrics) WatchAudit(log *audit.Log) {
+	m.gauge("cretula_kms_audit_waiting_records", "Audit records that wait for the disk.", nil,
+		func() float64 { return float64(log.Stats().Waiting) })
+	m.counter("cretula_kms_audit_records_total", "The number of the last durable audit record of the log.", nil,
+		func() float64 { return float64(log.Stats().Records) })
+	m.counter("cretula_kms_audit_head_records_total", "The number of the last audit record that a signed head is about.", nil,
+		func() float64 { return float64(log.Stats().HeadRecords) })
+	m.gauge("cretula_kms_audit_head_timestamp_seconds", "When the newest signed head of the audit log was written.", nil,
+		func() float64 { return float64(log.Stats().HeadTime.Unix()) })
 }
 
 // AuditBatch counts records that were made durable together. It fits what package

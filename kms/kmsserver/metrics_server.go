@@ -16,10 +16,9 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descEntries   = describe("cretula_kms_cache_entries", "What is remembered: parsed policies, certificates of documents.", "cache")
-	descLookups   = describe("cretula_kms_cache_lookups_total", "Lookups in what is remembered.", "cache", "result")
-	descPairs     = describe("cretula_kms_key_pairs_ready", "RSA key pairs that wait for GenerateDataKeyPair and CreateKey.", "spec")
-	descConfirmed = describe("cretula_kms_store_confirmed_age_seconds", "How long ago what is remembered of the store was compared with it.")
+	descEntries = describe("cretula_kms_cache_entries", "What is remembered: parsed policies, certificates of documents.", "cache")
+	descLookups = describe("cretula_kms_cache_lookups_total", "Lookups in what is remembered.", "cache", "result")
+	descPairs   = describe("cretula_kms_key_pairs_ready", "RSA key pairs that wait for GenerateDataKeyPair and CreateKey.", "spec")
 )
 
 // A serverCollector asks the service for its figures at each scrape.

@@ -22,9 +22,24 @@ type measuredStore struct {
 	metrics *Metrics
 }
 
+// A watchedStore is one that also tells of the changes of others.
+type watchedStore struct {
+	measuredStore
+	watcher keystore.Watcher
+}
+
+// Watch implements [keystore.Watcher].
+func (s *watchedStore) Watch(ctx context.Context, changed func()) error {
+	return s.watcher.Watch(ctx, changed)
+}
+
 // Store returns the store with its transactions counted.
 func (m *Metrics) Store(store keystore.Store) keystore.Store {
-	return &measuredStore{store, m}
+	measured := measuredStore{store, m}
+	if watcher, ok := store.(keystore.Watcher); ok {
+		return &watchedStore{measured, watcher}
+	}
+	return &measured
 }
 
 // View implements [keystore.Store].

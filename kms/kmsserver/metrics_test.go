@@ -37,6 +37,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	m := NewMetrics()
 	m.Watch(server, expiring(t))
+	m.WatchAudit(files.Audit)
 	m.begin()
 	m.end(&exchange{operation: "Decrypt", err: &kmsapi.Error{Code: kmsapi.Validation, Reason: "stale"}, caller: &kms.Caller{}}, time.Second)
 	m.begin()

@@ -98,6 +98,8 @@ type Ledger struct {
 	state atomic.Pointer[state]
 	cache rowCache
 	scans recentScans
+	// remembered and missed are counted for CacheStats.
+	remembered, missed atomic.Uint64
 	// now is the clock, opened what it showed first.
 	now    func() time.Time
 	opened time.Time

@@ -149,9 +149,37 @@ func pause(ctx context.Context, d time.Duration) {
 func (t *Tx) remembered(table, id string) (*cachedRow, error) {
 	c := t.ledger.cache.get(rowName{table, id})
 	if c == nil || !c.confirmed.recent(t.at) || !t.listsNow(c) {
+		t.ledger.missed.Add(1)
 		return nil, t.miss()
 	}
+	t.ledger.remembered.Add(1)
 	return c, nil
+}
+
+// ConfirmedAge returns how long ago the roster was last found to be as the store has
+// it.
+func (l *Ledger) ConfirmedAge() time.Duration {
+	return time.Duration(l.instant()) - time.Duration(max(l.state.Load().confirmed.after.Load()-1, 0))
+}
+
+// CacheStats are figures of the rows that are remembered: how many of those that
+// [Ledger.ViewRecent] wanted were there and recent.
+type CacheStats struct {
+	Entries      int
+	Hits, Misses uint64
+}
+
+// CacheStats returns the figures of now.
+func (l *Ledger) CacheStats() CacheStats {
+	l.cache.mu.Lock()
+	defer l.cache.mu.Unlock()
+	s := CacheStats{Entries: len(l.cache.young), Hits: l.remembered.Load(), Misses: l.missed.Load()}
+	for name := range l.cache.old {
+		if l.cache.young[name] == nil {
+			s.Entries++
+		}
+	}
+	return s
 }
 
 // listsNow tells whether the roster, as far as it is in memory, has the row.
