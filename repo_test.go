@@ -63,7 +63,7 @@ kms/rootkey/rootkeytest: kms/rootkey kms kms/audit kms/keystore/bolt kms/kmsserv
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable reason
 kms/backup: kms/keystore kms/rootkey
-kms: kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
+kms: internal/oidc kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
 kms/kmsserver: kms kms/audit kms/kmsapi kms/keystore internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason

@@ -50,6 +50,8 @@ type Config struct {
 	// a caller, whose document's chain was not seen before; where it refuses, the
 	// request is throttled. nil: never refused.
 	AllowCertificates func(caller *Caller, n int) bool
+	// WebIdentity verifies the tokens of AssumeRoleWithWebIdentity; nil: none is taken.
+	WebIdentity WebIdentityVerifier
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Random is the source of keys and ids; nil: crypto/rand.
@@ -70,8 +72,10 @@ type Server struct {
 	policies   policyCache
 	uses       uses
 	keyDays    keyDays
-	pairs      pairs
-	explaining chan struct{} // see findEvent
+	// webIdentities is nil if no provider is configured.
+	webIdentities WebIdentityVerifier
+	pairs         pairs
+	explaining    chan struct{} // see findEvent
 
 	allowCertificates func(*Caller, int) bool
 }
@@ -105,7 +109,8 @@ func New(c Config) (*Server, error) {
 	}
 	return &Server{
 		ledger: c.Ledger, rootKey: c.RootKey, audit: c.Audit, verifier: verifier, allowDebug: c.AllowDebug,
-		emulated: meta.Emulated, account: meta.Account, now: c.Now, random: c.Random,
+		webIdentities: c.WebIdentity,
+		emulated:      meta.Emulated, account: meta.Account, now: c.Now, random: c.Random,
 		explaining: make(chan struct{}, 1), allowCertificates: c.AllowCertificates,
 	}, nil
 }

@@ -44,6 +44,9 @@ func runSTS[O any](ctx context.Context, s *Server, caller *Caller, op *kmsapi.Op
 	}
 	defer c.recordPanic()
 	c.in = in
+	if caller.Principal.ID == "" { // whom a token will name, or not
+		c.event.UserIdentity = UserIdentity{Type: "WebIdentityUser"}
+	}
 	// CloudTrail says of all of them that they change nothing.
 	c.event.EventSource, c.event.ReadOnly = sourceSTS, true
 	c.event.RequestParameters = kmsapi.Parameters(in)

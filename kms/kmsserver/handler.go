@@ -131,7 +131,7 @@ func (h *handler) log(ctx context.Context, x *exchange, took time.Duration, writ
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("request", x.id), slog.String("operation", x.operation),
 		slog.Int("status", x.status), slog.Duration("took", took))
-	if x.caller != nil {
+	if x.caller != nil && x.caller.Principal.ID != "" {
 		attrs = append(attrs, slog.String("caller", x.caller.Principal.ARN()), slog.String("region", x.caller.Region))
 	}
 	if e, ok := errors.AsType[*kmsapi.Error](x.err); ok {

@@ -62,10 +62,17 @@ func stsOf[I, O any](fn func(*kms.Server, context.Context, *kms.Caller, *I) (*O,
 	}}
 }
 
+// unsignedOf makes an stsOperation that needs no credentials.
+func unsignedOf(op stsOperation) stsOperation {
+	op.unsigned = true
+	return op
+}
+
 var stsOperations = map[string]stsOperation{
-	"AssumeRole":        stsOf((*kms.Server).AssumeRole, assumeRoleResult),
-	"GetCallerIdentity": stsOf((*kms.Server).GetCallerIdentity, callerIdentityResult),
-	"GetSessionToken":   stsOf((*kms.Server).GetSessionToken, sessionTokenResult),
+	"AssumeRole":                stsOf((*kms.Server).AssumeRole, assumeRoleResult),
+	"AssumeRoleWithWebIdentity": unsignedOf(stsOf((*kms.Server).AssumeRoleWithWebIdentity, webIdentityResult)),
+	"GetCallerIdentity":         stsOf((*kms.Server).GetCallerIdentity, callerIdentityResult),
+	"GetSessionToken":           stsOf((*kms.Server).GetSessionToken, sessionTokenResult),
 }
 
 // answerSTS is the way of a request to STS.

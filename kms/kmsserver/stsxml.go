@@ -57,6 +57,16 @@ func assumeRoleResult(out *kms.AssumedRole) any {
 	}{assumedRoleUserXML{out.AssumedRoleID, out.Arn}, credentialsOf(&out.Credentials), out.PackedPolicySize, out.SourceIdentity}
 }
 
+func webIdentityResult(out *kms.AssumedRole) any {
+	return struct {
+		SubjectFromWebIdentityToken, Audience, Provider string
+		AssumedRoleUser                                 assumedRoleUserXML
+		Credentials                                     credentialsXML
+		PackedPolicySize                                *int   `xml:",omitempty"`
+		SourceIdentity                                  string `xml:",omitempty"`
+	}{out.Subject, out.Audience, out.Provider, assumedRoleUserXML{out.AssumedRoleID, out.Arn}, credentialsOf(&out.Credentials), out.PackedPolicySize, out.SourceIdentity}
+}
+
 // stsAnswer is the XML of a successful answer.
 func stsAnswer(operation string, result any, requestID string) ([]byte, error) {
 	type metadata struct {
