@@ -153,12 +153,15 @@ func hasPassword(u *url.URL) bool {
 // maxRate bounds rates: more than any server does.
 const maxRate = 1e6
 
+// stsOperations are those of AWS STS that principals call.
+var stsOperations = []string{"AssumeRole", "GetCallerIdentity", "GetSessionToken"}
+
 func (c *checker) limits() {
 	l := c.config.Limits
 	for _, name := range slices.Sorted(maps.Keys(l.Operations)) {
 		member := "limits.operations." + name
-		if kmsapi.Lookup(name) == nil {
-			c.at(member, "is no operation of AWS KMS")
+		if kmsapi.Lookup(name) == nil && !slices.Contains(stsOperations, name) {
+			c.at(member, "is no operation of AWS KMS, or of AWS STS for those who have an access key")
 		}
 		c.rate(member, l.Operations[name])
 	}

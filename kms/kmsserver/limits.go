@@ -152,6 +152,12 @@ func (l *Limits) allowUnproven(r *http.Request) bool {
 	return l.sources.left(sourceNet(sourceIP(r)))
 }
 
+// allowUnsigned decides about a request that needs no signature, whatever key it
+// names: it is spent from what its source address has.
+func (l *Limits) allowUnsigned(r *http.Request) bool {
+	return l == nil || l.sources.allow(sourceNet(sourceIP(r)), 1)
+}
+
 // refused notes that a signed request was not authentic. It reports whether its
 // client may be told more than that there were too many.
 func (l *Limits) refused(r *http.Request) bool {

@@ -139,6 +139,9 @@ func TestUnprovenLimit(t *testing.T) {
 	if !l.allowUnproven(signedBy("AKIAGOOD", source)) {
 		t.Error("a key that has signed good requests is locked out by its neighbours")
 	}
+	if l.allowUnsigned(signedBy("AKIAGOOD", source)) {
+		t.Error("a good key's name opens what needs no signature")
+	}
 	if l.refused(signedBy("AKIAGOOD", source)) {
 		t.Error("a wrong signature under a good key is not bounded")
 	}

@@ -95,7 +95,7 @@ func (h *handler) answerSTS(r *http.Request, x *exchange) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), operationTimeout)
 	defer cancel()
 	if op.unsigned {
-		if !h.Limits.allowUnproven(r) {
+		if !h.Limits.allowUnsigned(r) {
 			return nil, h.throttle(limitUnauthenticated)
 		}
 		x.caller = new(kms.Caller)
