@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,31 @@ func TestImportLattice(t *testing.T) {
 	for name := range allowed {
 		if !seen[name] {
 			t.Errorf("the lattice has %s, the module has not", name)
+		}
+	}
+}
+
+// TestThreatModel: each test that docs/threat-model.md names, exists.
+func TestThreatModel(t *testing.T) {
+	text, err := os.ReadFile("docs/threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z0-9/]+) (Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(named) < 50 {
+		t.Fatalf("only %d tests are named", len(named))
+	}
+	for _, m := range named {
+		files, err := filepath.Glob(filepath.Join(filepath.FromSlash(m[1]), "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := slices.ContainsFunc(files, func(file string) bool {
+			code, err := os.ReadFile(file)
+			return err == nil && bytes.Contains(code, []byte("\nfunc "+m[2]+"(t *testing.T)"))
+		})
+		if !there {
+			t.Errorf("package %s has no %s", m[1], m[2])
 		}
 	}
 }
