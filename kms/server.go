@@ -173,7 +173,12 @@ func (s *Server) callOperation(ctx context.Context, caller *Caller, op *kmsapi.O
 	if err != nil || op.NoOutput() {
 		return nil, err
 	}
-	encoded, err := json.Marshal(out)
+	var encoded []byte
+	if fast, ok := out.(interface{ AppendJSON([]byte) ([]byte, error) }); ok {
+		encoded, err = fast.AppendJSON(nil)
+	} else {
+		encoded, err = json.Marshal(out)
+	}
 	if err != nil {
 		return nil, kmsapi.Internal(err)
 	}

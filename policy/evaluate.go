@@ -137,7 +137,7 @@ func Evaluate(in Input) Decision {
 	req := &in.Request
 	d := Decision{Trace: Trace{
 		Principal: req.Principal, Action: req.Action, Resource: req.Resource,
-		TakesRecipient: req.TakesRecipient, Document: req.Document, Policies: []PolicyTrace{},
+		TakesRecipient: req.TakesRecipient, Document: req.Document, Policies: make([]PolicyTrace, 0, 2+len(in.Identity)+len(in.Session)),
 	}}
 	p := &d.Trace.Principal
 	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &p.UniqueID, &d.Trace.Action, &d.Trace.Resource, &d.Trace.Document} {

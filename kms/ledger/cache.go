@@ -93,11 +93,11 @@ func (c *rowCache) add(name rowName, r *cachedRow) {
 // before, if the roster lists the same MAC and the store holds the same bytes, or
 // else one that is verified now.
 func (t *Tx) verified(table, id string) (*cachedRow, error) {
-	if err := checkName(table, id); err != nil {
-		return nil, err
-	}
 	if t.memory {
 		return t.remembered(table, id)
+	}
+	if err := checkName(table, id); err != nil {
+		return nil, err
 	}
 	c := t.ledger.cache.get(rowName{table, id})
 	if c != nil {
