@@ -38,6 +38,8 @@ type StoreReport struct {
 	Unwrapped int            `json:"unwrapped"`
 	Policies  int            `json:"policies"`
 	Findings  []StoreFinding `json:"findings"`
+	// AuditHeads are the newest signed heads of the audit logs of all servers.
+	AuditHeads [][]byte `json:"audit_heads"`
 }
 
 // CheckStore reads the whole store: that every row is what the service wrote, that
@@ -57,6 +59,10 @@ func (s *Server) CheckStore(ctx context.Context) (*StoreReport, error) {
 	}
 	// Of what was tampered with Verify has spoken.
 	if err := s.ledger.View(ctx, c.run); err != nil && !IsTampered(err) {
+		return nil, err
+	}
+	// A row of a head that was tampered with is among the findings.
+	if c.report.AuditHeads, err = AuditHeads(s.ledger).Heads(ctx); err != nil && !IsTampered(err) {
 		return nil, err
 	}
 	return &c.report, nil

@@ -17,10 +17,8 @@ import (
 
 	"github.com/cretula/cretula/internal/adminsock"
 	"github.com/cretula/cretula/internal/cli"
-	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/kms"
-	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -32,6 +30,7 @@ func newKMSCommand(env *cli.Env) *cobra.Command {
 		newKMSInit(env), newKMSServe(env),
 		newNounCommand("principal", "Add, list and remove the users and roles of the key service",
 			newPrincipalAdd(env), newPrincipalList(env), newPrincipalRemove(env)),
+		newKMSBackup(env), newKMSRestore(env), newKMSMigrate(env), newKMSVerifyStore(env), newRootKeyCommand(env),
 		newKMSExplain(env))
 }
 
@@ -56,19 +55,8 @@ func openAdmin(ctx context.Context, env *cli.Env, w where) (admin kmsAdmin, clos
 	if !errors.Is(err, adminsock.ErrNoServer) {
 		return nil, nil, err
 	}
-	config, err := w.load(env)
+	files, err := openParts(ctx, env, w)
 	if err != nil {
-		return nil, nil, err
-	}
-	files, err := config.Parts(nil).Open(ctx)
-	switch {
-	case errors.Is(err, datadir.ErrNone) && w.config != "":
-		return nil, nil, cli.WithHint(err, "'cretula kms init --config %s' makes one", w.config)
-	case errors.Is(err, datadir.ErrNone):
-		return nil, nil, cli.WithHint(err, "'cretula up --data-dir %s' makes one", dir)
-	case errors.Is(err, keystore.ErrInUse):
-		return nil, nil, cli.WithHint(err, "a key service runs on %s without its admin socket; stop it first", dir)
-	case err != nil:
 		return nil, nil, err
 	}
 	server, err := files.Server(nil, false)

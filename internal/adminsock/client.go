@@ -72,6 +72,11 @@ func (c *Client) do(ctx context.Context, method, target string, in, out any) err
 		return err
 	}
 	defer answer.Body.Close()
+	return decode(answer, out)
+}
+
+// decode reads an answer, or the error that it is.
+func decode(answer *http.Response, out any) error {
 	encoded, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return err

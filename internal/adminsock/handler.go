@@ -93,6 +93,7 @@ func Handler(server *kms.Server) http.Handler {
 		event, err := server.Explain(r.Context(), r.URL.Query().Get("id"))
 		answer(w, event, err)
 	})
+	addStoreRoutes(mux, server)
 	return mux
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/internal/rootkeys"
 	"github.com/cretula/cretula/kms"
+	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/backup"
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/bolt"
@@ -349,4 +350,25 @@ func (c Config) VerifyBackup(ctx context.Context, file io.Reader) (backup.Header
 	}
 	rows, err := r.Check()
 	return r.Header, rows, explain(err, &c)
+}
+
+// VerifyAudit verifies the audit log of a server against the root key and the heads
+// that its store has; the log may be in use.
+func (c Config) VerifyAudit(ctx context.Context, storeID string, heads [][]byte) (*audit.Report, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	root, err := rootkeys.Open(ctx, c.RootKey)
+	if err != nil {
+		return nil, err
+	}
+	o := audit.VerifyOptions{Key: root, StoreID: storeID}
+	for _, text := range heads {
+		head, err := audit.ParseHead(text)
+		if err != nil {
+			return nil, err
+		}
+		o.Known = append(o.Known, head)
+	}
+	return audit.Verify(ctx, c.AuditDir, o)
 }
