@@ -50,6 +50,12 @@ func (h auditHeads) Heads(ctx context.Context) ([][]byte, error) {
 	return heads, err
 }
 
+// AuditHeads returns the newest heads of all servers' audit logs that the store has, as
+// [audit.ParseHead] reads them.
+func (s *Server) AuditHeads(ctx context.Context) ([][]byte, error) {
+	return auditHeads{s.ledger}.Heads(ctx)
+}
+
 // AuditID is the id that the audit log finds the event by.
 func (e *Event) AuditID() string { return e.DecisionID }
 

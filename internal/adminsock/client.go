@@ -119,3 +119,10 @@ func (c *Client) Explain(ctx context.Context, id string) (*kms.Event, error) {
 	err := c.do(ctx, http.MethodGet, "/decisions?"+url.Values{"id": {id}}.Encode(), nil, out)
 	return out, err
 }
+
+// AuditHeads is [kms.Server.AuditHeads].
+func (c *Client) AuditHeads(ctx context.Context) ([][]byte, error) {
+	var out [][]byte
+	err := c.do(ctx, http.MethodGet, "/audit-heads", nil, &out)
+	return out, err
+}

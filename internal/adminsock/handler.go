@@ -94,6 +94,10 @@ func Handler(server *kms.Server) http.Handler {
 		answer(w, event, err)
 	})
 	addStoreRoutes(mux, server)
+	mux.HandleFunc("GET /audit-heads", func(w http.ResponseWriter, r *http.Request) {
+		heads, err := server.AuditHeads(r.Context())
+		answer(w, heads, err)
+	})
 	return mux
 }
 

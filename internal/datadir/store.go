@@ -216,6 +216,10 @@ func explain(err error, c *Config) error {
 		return cli.WithHint(reason.New(reason.BadSignature, "store.tampered", "%w", err),
 			"'cretula kms verify-store' names every row; 'cretula kms restore --replace' puts a backup in place of the store")
 	}
+	if _, ok := errors.AsType[*audit.DamagedError](err); ok {
+		return cli.WithHint(reason.New(reason.BadSignature, "audit.damaged", "%w", err),
+			"'cretula kms audit verify' names every record; nothing was changed. A service begins a new log where the folder was moved away")
+	}
 	for _, known := range []struct {
 		err    error
 		reason reason.Reason
@@ -230,6 +234,7 @@ func explain(err error, c *Config) error {
 		{ledger.ErrWrongRootKey, reason.Mismatch, "store.rootkey", "name the root key that the store was made with; 'cretula kms root-key info' prints its id"},
 		{postgres.ErrUnsafeServer, reason.Unsupported, "store.fsync", "set fsync = on in postgresql.conf"},
 		{postgres.ErrConnectionString, reason.Malformed, "store.name", "write postgres://USER@HOST/DATABASE?sslmode=verify-full"},
+		{audit.ErrOtherKey, reason.Mismatch, "audit.other", "name the root key and the store that the log is of"},
 		{audit.ErrInUse, 0, "", "stop the key service that runs on this folder, or use its admin socket"},
 		{durable.ErrNotPrivate, 0, "", "folders must be 0700 and files 0600, and belong to the user of the service"},
 		{keystore.ErrUnavailable, 0, "", "see to it that " + c.StoreName() + " can be reached; nothing was changed"},

@@ -190,6 +190,7 @@ type Log struct {
 type openSegment struct {
 	segment
 	file  file
+	began time.Time
 	index []indexEntry // in the order of the records
 	mac   mac          // of the last record
 }
@@ -316,7 +317,10 @@ func (l *Log) recover(known []Head) error {
 	if err != nil {
 		return err
 	}
-	l.open = openSegment{segment: last, file: f}
+	l.open = openSegment{segment: last, file: f, began: l.keeper.chain.Time}
+	if n := len(l.closed); n > 0 {
+		l.open.began = l.closed[n-1].written
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return err

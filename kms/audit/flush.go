@@ -177,7 +177,11 @@ func (l *Log) writeBatch(b *batch) error {
 	if errors.Is(failed, ErrUnavailable) {
 		return failed
 	}
-	if open.size > 0 && (open.size+int64(b.bytes) > l.options.SegmentBytes || len(open.index) >= maxSegmentRecords) {
+	full := open.size+int64(b.bytes) > l.options.SegmentBytes || len(open.index) >= maxSegmentRecords
+	if age := l.options.Retention.segmentAge(); age > 0 && !full {
+		full = l.options.Now().Sub(open.began) >= age
+	}
+	if open.size > 0 && full {
 		var err error
 		if open, err = l.rotate(open); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -232,7 +236,8 @@ func write(f file, lines []byte, size int64) (fatal bool, err error) {
 // rotate begins a new segment. All that the old one has is durable.
 func (l *Log) rotate(old openSegment) (openSegment, error) {
 	next := openSegment{segment: segment{first: old.last + 1, start: old.mac}, mac: old.mac}
-	next.last = old.last
+	next.last, next.began = old.last, l.options.Now()
+	old.written = next.began
 	f, err := l.create(l.path(next.segment))
 	if err != nil {
 		return old, err

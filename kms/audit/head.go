@@ -187,6 +187,30 @@ func createChain(dir string, o *Options) error {
 	return err
 }
 
+// ReadChain returns what the chain file of a folder says; the signature is not
+// verified. The error matches [ErrNone] if there is no log.
+func ReadChain(dir string) (Head, error) { return readChain(dir) }
+
+// NewestHead returns the newest head in a folder, that of the chain file if there is
+// none yet. The signature is not verified.
+func NewestHead(dir string) (Head, error) {
+	newest, err := readChain(dir)
+	if err != nil {
+		return Head{}, err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, headsFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Head{}, err
+	}
+	for line := range bytes.Lines(text) {
+		h, err := ParseHead(line)
+		if err == nil && h.Kind == KindHead && h.Chain == newest.Chain && h.Count >= newest.Count {
+			newest = h
+		}
+	}
+	return newest, nil
+}
+
 // readChain reads the chain file; the signature is not verified. The error matches
 // [ErrNone] if there is none.
 func readChain(dir string) (Head, error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -388,5 +389,42 @@ func TestRotationFails(t *testing.T) {
 	}
 	if segments, err := listSegments(l.dir); err != nil || len(segments) != 2 {
 		t.Errorf("%v, %v", segments, err)
+	}
+}
+
+// Where old records go a segment ends with time, however little is written.
+func TestSegmentAge(t *testing.T) {
+	dir := newPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		o.Retention = Retention{Age: 30 * 24 * time.Hour}
+		l, err := Open(ctx, dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			l.mustAppend(t, event{})
+			time.Sleep(25 * time.Hour)
+		}
+		l.Close()
+	})
+	if segments, err := listSegments(dir); err != nil || len(segments) != 5 {
+		t.Errorf("%d segments, %v", len(segments), err)
+	}
+}
+
+func TestReaderFrom(t *testing.T) {
+	dir, _ := newSample(t, 45)
+	for _, from := range []uint64{0, 1, 9, 10, 11, 41, 45, 46} {
+		r := NewReaderFrom(dir, from)
+		for want := max(from, 1); want <= 45; want++ {
+			if e, err := r.Next(); err != nil || e.Seq != want {
+				t.Errorf("from %d: %d, %v, want %d", from, e.Seq, err, want)
+			}
+		}
+		if _, err := r.Next(); err != io.EOF {
+			t.Errorf("from %d: %v", from, err)
+		}
+		r.Close()
 	}
 }

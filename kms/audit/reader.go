@@ -26,11 +26,15 @@ type Reader struct {
 	at   segment
 	line *lineReader
 	seq  uint64 // of the last record
+	from uint64 // the first one to return
 }
 
 // NewReader returns a reader of the log in a folder, from the first record on. It
 // should be closed.
 func NewReader(dir string) *Reader { return &Reader{dir: dir} }
+
+// NewReaderFrom returns a reader of the records with the number from and greater ones.
+func NewReaderFrom(dir string, from uint64) *Reader { return &Reader{dir: dir, from: from} }
 
 // Close closes the file that is open.
 func (r *Reader) Close() error {
@@ -55,7 +59,9 @@ func (r *Reader) Next() (Entry, error) {
 		l, offset, err := r.line.next()
 		switch _, broken := errors.AsType[*readError](err); {
 		case err == nil && l.seq == r.seq+1:
-			r.seq++
+			if r.seq++; r.seq < r.from {
+				continue
+			}
 			return Entry{Seq: l.seq, Event: json.RawMessage(bytes.Clone(l.event))}, nil
 		case err == nil:
 			want := r.seq + 1
@@ -119,8 +125,8 @@ func (r *Reader) openNext() error {
 	if err != nil {
 		return err
 	}
-	for _, s := range segments {
-		if s.first <= r.at.first {
+	for i, s := range segments {
+		if s.first <= r.at.first || i+1 < len(segments) && segments[i+1].first <= r.from {
 			continue
 		}
 		f, err := durable.OpenPrivate(filepath.Join(r.dir, s.name()), os.O_RDONLY)

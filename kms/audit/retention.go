@@ -35,9 +35,9 @@ type Removal struct {
 	Cause string `json:"cause"`
 }
 
-// segmentAge is how long records go to one segment, so that old ones can be removed
-// where little is written.
-const segmentAge = 24 * time.Hour
+// segmentAge is how long records go to one segment at most where old ones are removed:
+// there may be little to write.
+func (r Retention) segmentAge() time.Duration { return min(24*time.Hour, r.Age/4) }
 
 // due returns how many of the oldest segments go.
 func (r Retention) due(closed []segment, openBytes int64, now time.Time) (n int, cause string) {

@@ -20,8 +20,9 @@ import (
 
 // VerifyOptions say what a log is compared with.
 type VerifyOptions struct {
-	// Key is the root key, StoreID the store. Without a key the MACs of records are
-	// not checked, but for those that heads name.
+	// Key is the root key, StoreID the store; empty: the one that the log says it is
+	// of. Without a key the MACs of records are not checked, but for those that heads
+	// name.
 	Key     Deriver
 	StoreID string
 	// Public verifies heads where there is no Key; see [PublicKey].
@@ -169,6 +170,9 @@ func verify(ctx context.Context, dir string, o VerifyOptions) (*Report, error) {
 	}
 	v.report.Chain, v.report.Newest = chain, chain
 	v.public = o.Public
+	if o.StoreID == "" {
+		o.StoreID = chain.Store
+	}
 	if o.Key != nil {
 		k, err := deriveKeys(o.Key, o.StoreID, chain.Chain)
 		if err != nil {
