@@ -4,7 +4,9 @@ package kms
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"time"
 
 	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/ledger"
@@ -48,6 +50,23 @@ func (h auditHeads) Heads(ctx context.Context) ([][]byte, error) {
 		return errors.Join(rowErr, err)
 	})
 	return heads, err
+}
+
+// RemovalEvent makes the event of what retention removes from the audit log of a
+// store, which an [audit.Log] records by itself.
+func RemovalEvent(meta ledger.Meta) func(audit.Removal) (any, error) {
+	return func(r audit.Removal) (any, error) {
+		s := &Server{account: meta.Account, emulated: meta.Emulated, now: time.Now, random: rand.Reader}
+		e, err := s.ownEvent("RemoveAuditRecords", "Service")
+		if err != nil {
+			return nil, err
+		}
+		e.RequestParameters = map[string]any{
+			"first": r.First, "through": r.Through, "segments": r.Segments, "bytes": r.Bytes, "cause": r.Cause,
+		}
+		e.EventID, err = newUUID(s.random)
+		return e, err
+	}
 }
 
 // AuditHeads returns the newest heads of all servers' audit logs that the store has, as

@@ -63,12 +63,14 @@ func (s *Server) Run(ctx context.Context, failed func(error)) {
 	ticker := time.NewTicker(dueInterval)
 	defer ticker.Stop()
 	for {
-		if err := errors.Join(s.DoDue(ctx), s.writeUses(context.WithoutCancel(ctx)), s.writeKeyDays(context.WithoutCancel(ctx))); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.DoDue(ctx), s.writeUses(context.WithoutCancel(ctx)), s.writeKeyDays(context.WithoutCancel(ctx)),
+			s.writeUnauthenticated(context.WithoutCancel(ctx), false)); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
 		select {
 		case <-ctx.Done():
-			if err := errors.Join(s.writeUses(context.WithoutCancel(ctx)), s.writeKeyDays(context.WithoutCancel(ctx))); err != nil {
+			if err := errors.Join(s.writeUses(context.WithoutCancel(ctx)), s.writeKeyDays(context.WithoutCancel(ctx)),
+				s.writeUnauthenticated(context.WithoutCancel(ctx), true)); err != nil {
 				failed(err)
 			}
 			return

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/cretula/cretula/attestation"
@@ -76,6 +77,9 @@ type Server struct {
 	webIdentities WebIdentityVerifier
 	pairs         pairs
 	explaining    chan struct{} // see findEvent
+
+	unauthenticated unauthenticated
+	recording       sync.WaitGroup // see NoteUnauthenticated
 
 	allowCertificates func(*Caller, int) bool
 }

@@ -190,6 +190,7 @@ func (c *Config) open(ctx context.Context, meta *ledger.Meta) (_ *Dir, err error
 func (c *Config) openAudit(ctx context.Context, root rootkey.Key, l *ledger.Ledger, heads audit.HeadStore) (*audit.Log, error) {
 	options := c.Audit
 	options.Key, options.StoreID, options.Emulated, options.Heads = root, l.StoreID(), l.Meta().Emulated, heads
+	options.RemovalEvent = kms.RemovalEvent(l.Meta())
 	options.Failed = func(err error) {
 		if c.Logger != nil {
 			c.Logger.Error("the audit log could not be kept", "cause", err.Error())

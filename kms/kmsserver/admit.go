@@ -12,14 +12,19 @@ import (
 
 // admit authenticates a request within the limits: those of its source address for
 // what is not authentic, then that of the principal for the operation.
-func (h *handler) admit(r *http.Request, body []byte, operation string) (*kms.Caller, error) {
+func (h *handler) admit(x *exchange, r *http.Request, body []byte, operation string) (*kms.Caller, error) {
 	if !h.Limits.allowUnproven(r) {
 		return nil, h.throttle(limitUnauthenticated)
 	}
 	caller, err := h.authenticate(r, body)
 	if err != nil {
-		if e, ok := errors.AsType[*kmsapi.Error](err); ok && isRefusal(e.Code) && !h.Limits.refused(r) {
-			return nil, h.throttle(limitUnauthenticated)
+		if e, ok := errors.AsType[*kmsapi.Error](err); ok && isRefusal(e.Code) {
+			h.KMS.NoteUnauthenticated(kms.Unauthenticated{
+				Code: e.Code, SourceIP: sourceIP(r), Operation: operation, RequestID: x.id, UserAgent: userAgent(r),
+			})
+			if !h.Limits.refused(r) {
+				return nil, h.throttle(limitUnauthenticated)
+			}
 		}
 		return nil, err
 	}

@@ -177,7 +177,7 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	// side once it has asked is answered all the same.
 	ctx := newDeadline(context.WithoutCancel(r.Context()), time.Now().Add(operationTimeout))
 	defer ctx.end()
-	if x.caller, err = h.admit(r.WithContext(ctx), body, target); err != nil {
+	if x.caller, err = h.admit(x, r.WithContext(ctx), body, target); err != nil {
 		return nil, err
 	}
 	x.caller.RequestID = x.id
