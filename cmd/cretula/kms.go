@@ -28,8 +28,11 @@ const maxPolicyFile = 64 << 10
 func newKMSCommand(env *cli.Env) *cobra.Command {
 	return newNounCommand("kms", "Run and administer the key service, and ask why it said no",
 		newKMSInit(env), newKMSServe(env),
-		newNounCommand("principal", "Add, list and remove the users and roles of the key service",
-			newPrincipalAdd(env), newPrincipalList(env), newPrincipalRemove(env)),
+		newNounCommand("principal", "Administer the users and roles of the key service",
+			newPrincipalAdd(env), newPrincipalList(env), newPrincipalShow(env), newPrincipalRemove(env),
+			newPrincipalDisable(env, true), newPrincipalDisable(env, false), newPrincipalRevoke(env),
+			newPrincipalSetPolicy(env), newPrincipalTrust(env), newAccessKeyCommand(env)),
+		newTokenKeyCommand(env),
 		newKMSBackup(env), newKMSRestore(env), newKMSMigrate(env), newKMSVerifyStore(env), newRootKeyCommand(env),
 		newKMSExplain(env))
 }
@@ -39,7 +42,14 @@ func newKMSCommand(env *cli.Env) *cobra.Command {
 type kmsAdmin interface {
 	AddPrincipal(context.Context, kms.Principal) (kms.Credentials, error)
 	ListPrincipals(context.Context) ([]kms.PrincipalInfo, error)
+	FindPrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error)
 	RemovePrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error)
+	ChangePrincipal(ctx context.Context, name, account string, change kms.PrincipalChange) (kms.PrincipalInfo, error)
+	CreateAccessKey(ctx context.Context, name, account string) (kms.Credentials, error)
+	SetAccessKeyActive(ctx context.Context, id string, active bool) (kms.PrincipalInfo, error)
+	DeleteAccessKey(ctx context.Context, id string) (kms.PrincipalInfo, error)
+	ListTokenKeys(context.Context) ([]kms.TokenKeyInfo, error)
+	RotateTokenKey(ctx context.Context, retire bool) error
 }
 
 // openAdmin connects to the service of the folder or opens the folder itself.
@@ -84,6 +94,8 @@ type principalFlags struct {
 	account, output, boundary string
 	policies, tags            []string
 	role, json                bool
+	trust                     string
+	longest                   time.Duration
 }
 
 func newPrincipalAdd(env *cli.Env) *cobra.Command {
@@ -94,13 +106,15 @@ func newPrincipalAdd(env *cli.Env) *cobra.Command {
 		Long: `Adds a user, or with --role a role, to the key service and prints its access key,
 fit for the dot command of a shell. The secret is shown this once.
 
-A role's key acts as the session "cretula" of the role. Without --policy a
+A role's key acts as the session "cretula" of the role. A role with --trust is there to
+be assumed and gets no access key; 'cretula kms principal key create' makes one. Without --policy a
 principal has no identity policies: it may do what key policies allow it by name.
 A name may have a path before it, as in batch/worker.
 
 With --boundary it may do no more than that policy allows, whatever others do.
 Policies see tags as aws:PrincipalTag/KEY.`,
 		Example: `  $ cretula kms principal add data-processing --role --output role.env
+  $ cretula kms principal add nightly --role --trust trust.json --policy nightly.json
   $ cretula kms principal add batch/worker --role --tag team=red --boundary limit.json
   $ cretula kms principal add alice --policy alice.json --json`,
 		Args: exactArguments("NAME"),
@@ -111,6 +125,8 @@ Policies see tags as aws:PrincipalTag/KEY.`,
 	flags.BoolVar(&f.role, "role", false, "add a role rather than a user")
 	flags.StringArrayVar(&f.policies, "policy", nil, "identity policy, a JSON `FILE`; repeatable")
 	flags.StringVar(&f.boundary, "boundary", "", "permissions boundary, a JSON `FILE`")
+	flags.StringVar(&f.trust, "trust", "", "trust policy of a role, a JSON `FILE`: who may assume it")
+	flags.DurationVar(&f.longest, "max-session", 0, "longest `DURATION` of a role's session, 1h to 12h (default 1h)")
 	flags.StringArrayVar(&f.tags, "tag", nil, "tag of the principal, `KEY=VALUE`; repeatable")
 	flags.StringVar(&f.account, "account", "", "`ACCOUNT` of twelve digits (default that of the service)")
 	flags.StringVar(&f.output, "output", "", "write the access key to a new `FILE` (0600) instead of stdout")
@@ -143,16 +159,21 @@ func (f *principalFlags) principal(env *cli.Env, name string) (*kms.Principal, e
 		}
 		p.Policies = append(p.Policies, string(text))
 	}
+	var err error
 	if f.boundary != "" {
-		text, err := env.ReadInput(f.boundary, maxPolicyFile)
-		if err != nil {
+		if p.Boundary, err = readPolicy(env, f.boundary); err != nil {
 			return nil, err
 		}
-		if len(text) == 0 {
-			return nil, cli.Usagef("--boundary: %s is empty", f.boundary)
-		}
-		p.Boundary = string(text)
 	}
+	if f.trust != "" {
+		if p.TrustPolicy, err = readPolicy(env, f.trust); err != nil {
+			return nil, err
+		}
+		if f.output != "" {
+			return nil, cli.Usagef("--output: a role with --trust gets no access key")
+		}
+	}
+	p.MaxSession = int(f.longest / time.Second)
 	for _, tag := range f.tags {
 		key, value, ok := strings.Cut(tag, "=")
 		if !ok {
@@ -190,6 +211,9 @@ func runPrincipalAdd(ctx context.Context, env *cli.Env, f *principalFlags, name 
 			return principalError(err)
 		}
 		created = true
+		if credentials == (kms.Credentials{}) {
+			return showAssumable(ctx, env, f, admin, p)
+		}
 		return showAdded(ctx, env, f, file, admin, p, credentials)
 	})
 	if file != nil && !created {
@@ -228,6 +252,15 @@ func showAdded(ctx context.Context, env *cli.Env, f *principalFlags, file *os.Fi
 	}
 	fmt.Fprintf(env.Stderr, "added %s; its secret is not shown again\n", cli.Printable(cmp.Or(added.ARN, added.Name)))
 	return nil
+}
+
+// showAssumable tells of a new role without an access key.
+func showAssumable(ctx context.Context, env *cli.Env, f *principalFlags, admin kmsAdmin, p *kms.Principal) error {
+	info, err := admin.FindPrincipal(ctx, p.Name, p.Account)
+	if err != nil {
+		return fmt.Errorf("the role was added, and cannot be shown: %w", err)
+	}
+	return (&verb{env: env, json: f.json}).said(&info, "added")
 }
 
 // writeAdded writes the access key to the file or, if that is nil, to stdout.

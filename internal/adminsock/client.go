@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 
 	"github.com/cretula/cretula/kms"
@@ -111,6 +112,58 @@ func (c *Client) RemovePrincipal(ctx context.Context, name, account string) (kms
 	target := "/principals?" + url.Values{"name": {name}, "account": {account}}.Encode()
 	err := c.do(ctx, http.MethodDelete, target, nil, &out)
 	return out, err
+}
+
+func named(path, name, account string) string {
+	return path + "?" + url.Values{"name": {name}, "account": {account}}.Encode()
+}
+
+// FindPrincipal is [kms.Server.FindPrincipal], with the same errors.
+func (c *Client) FindPrincipal(ctx context.Context, name, account string) (kms.PrincipalInfo, error) {
+	var out kms.PrincipalInfo
+	err := c.do(ctx, http.MethodGet, named("/principal", name, account), nil, &out)
+	return out, err
+}
+
+// ChangePrincipal is [kms.Server.ChangePrincipal], with the same errors.
+func (c *Client) ChangePrincipal(ctx context.Context, name, account string, change kms.PrincipalChange) (kms.PrincipalInfo, error) {
+	var out kms.PrincipalInfo
+	err := c.do(ctx, http.MethodPatch, named("/principal", name, account), change, &out)
+	return out, err
+}
+
+// CreateAccessKey is [kms.Server.CreateAccessKey], with the same errors.
+func (c *Client) CreateAccessKey(ctx context.Context, name, account string) (kms.Credentials, error) {
+	var out kms.Credentials
+	err := c.do(ctx, http.MethodPost, named("/access-keys", name, account), nil, &out)
+	return out, err
+}
+
+// SetAccessKeyActive is [kms.Server.SetAccessKeyActive], with the same errors.
+func (c *Client) SetAccessKeyActive(ctx context.Context, id string, active bool) (kms.PrincipalInfo, error) {
+	var out kms.PrincipalInfo
+	err := c.do(ctx, http.MethodPatch, "/access-keys?"+url.Values{"id": {id}, "active": {strconv.FormatBool(active)}}.Encode(), nil, &out)
+	return out, err
+}
+
+// DeleteAccessKey is [kms.Server.DeleteAccessKey], with the same errors.
+func (c *Client) DeleteAccessKey(ctx context.Context, id string) (kms.PrincipalInfo, error) {
+	var out kms.PrincipalInfo
+	err := c.do(ctx, http.MethodDelete, "/access-keys?"+url.Values{"id": {id}}.Encode(), nil, &out)
+	return out, err
+}
+
+// ListTokenKeys is [kms.Server.ListTokenKeys].
+func (c *Client) ListTokenKeys(ctx context.Context) ([]kms.TokenKeyInfo, error) {
+	var out []kms.TokenKeyInfo
+	err := c.do(ctx, http.MethodGet, "/token-keys", nil, &out)
+	return out, err
+}
+
+// RotateTokenKey is [kms.Server.RotateTokenKey].
+func (c *Client) RotateTokenKey(ctx context.Context, retire bool) error {
+	var out struct{}
+	return c.do(ctx, http.MethodPost, "/token-keys?"+url.Values{"retire": {strconv.FormatBool(retire)}}.Encode(), nil, &out)
 }
 
 // Explain is [kms.Server.Explain], with the same errors.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/cretula/cretula/kms"
@@ -89,6 +90,7 @@ func Handler(server *kms.Server) http.Handler {
 		removed, err := server.RemovePrincipal(r.Context(), query.Get("name"), query.Get("account"))
 		answer(w, removed, err)
 	})
+	handleIdentities(mux, server)
 	mux.HandleFunc("GET /decisions", func(w http.ResponseWriter, r *http.Request) {
 		event, err := server.Explain(r.Context(), r.URL.Query().Get("id"))
 		answer(w, event, err)
@@ -101,6 +103,53 @@ func Handler(server *kms.Server) http.Handler {
 	return mux
 }
 
+// handleIdentities adds what changes principals, access keys and token keys.
+func handleIdentities(mux *http.ServeMux, server *kms.Server) {
+	mux.HandleFunc("GET /principal", func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		found, err := server.FindPrincipal(r.Context(), query.Get("name"), query.Get("account"))
+		answer(w, found, err)
+	})
+	mux.HandleFunc("PATCH /principal", func(w http.ResponseWriter, r *http.Request) {
+		var change kms.PrincipalChange
+		decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&change); err != nil {
+			answer(w, nil, &protocolError{Code: codeInvalid, Message: "the request is not JSON of a change of a principal"})
+			return
+		}
+		query := r.URL.Query()
+		changed, err := server.ChangePrincipal(r.Context(), query.Get("name"), query.Get("account"), change)
+		answer(w, changed, err)
+	})
+	mux.HandleFunc("POST /access-keys", func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		credentials, err := server.CreateAccessKey(r.Context(), query.Get("name"), query.Get("account"))
+		answer(w, credentials, err)
+	})
+	mux.HandleFunc("PATCH /access-keys", func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		active, err := strconv.ParseBool(query.Get("active"))
+		if err != nil {
+			answer(w, nil, &protocolError{Code: codeInvalid, Message: "active is neither true nor false"})
+			return
+		}
+		changed, err := server.SetAccessKeyActive(r.Context(), query.Get("id"), active)
+		answer(w, changed, err)
+	})
+	mux.HandleFunc("DELETE /access-keys", func(w http.ResponseWriter, r *http.Request) {
+		changed, err := server.DeleteAccessKey(r.Context(), r.URL.Query().Get("id"))
+		answer(w, changed, err)
+	})
+	mux.HandleFunc("GET /token-keys", func(w http.ResponseWriter, r *http.Request) {
+		keys, err := server.ListTokenKeys(r.Context())
+		answer(w, keys, err)
+	})
+	mux.HandleFunc("POST /token-keys", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, server.RotateTokenKey(r.Context(), r.URL.Query().Get("retire") == "true"))
+	})
+}
+
 type principalList struct {
 	Principals []kms.PrincipalInfo `json:"principals"`
 }
@@ -110,6 +159,7 @@ const (
 	codeInvalid    = "invalid"
 	codeExists     = "exists"
 	codeNoSuch     = "no-such-principal"
+	codeNoKey      = "no-such-access-key"
 	codeNoDecision = "no-such-decision"
 	codeFailed     = "failed"
 )
@@ -119,6 +169,7 @@ var codes = map[string]error{
 	codeInvalid:    kms.ErrPrincipal,
 	codeExists:     kms.ErrPrincipalExists,
 	codeNoSuch:     kms.ErrNoPrincipal,
+	codeNoKey:      kms.ErrAccessKey,
 	codeNoDecision: kms.ErrNoDecision,
 }
 
