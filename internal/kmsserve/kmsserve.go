@@ -21,6 +21,7 @@ import (
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/kmsconfig"
+	"github.com/cretula/cretula/internal/oidc"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/kmsserver"
 	"github.com/cretula/cretula/reason"
@@ -121,18 +122,32 @@ func (s *service) open(ctx context.Context) (err error) {
 		return err
 	}
 	limits := NewLimits(s.config.Limits, s.metrics)
-	kmsConfig := s.data.Config()
-	kmsConfig.Roots, kmsConfig.AllowDebug, kmsConfig.AllowCertificates = roots, s.config.Attestation.AllowDebug, limits.AllowCertificates
-	if s.kms, err = kms.New(kmsConfig); err != nil {
-		return err
-	}
-	if err := s.data.Ledger.CheckRoster(ctx); err != nil {
+	if err := s.makeKMS(ctx, roots, limits); err != nil {
 		return err
 	}
 	s.health = kmsserver.NewHealth(s.kms, s.logger)
 	s.metrics.Watch(s.kms, s.certificate)
 	s.metrics.WatchAudit(s.data.Audit)
 	return s.handle(limits)
+}
+
+// makeKMS makes the service over what is open.
+func (s *service) makeKMS(ctx context.Context, roots []*x509.Certificate, limits *kmsserver.Limits) (err error) {
+	kmsConfig := s.data.Config()
+	kmsConfig.Roots, kmsConfig.AllowDebug, kmsConfig.AllowCertificates = roots, s.config.Attestation.AllowDebug, limits.AllowCertificates
+	if len(s.config.WebIdentity) > 0 {
+		issuers := make([]oidc.Issuer, len(s.config.WebIdentity))
+		for i := range issuers {
+			issuers[i] = s.config.WebIdentity[i].Issuer()
+		}
+		if kmsConfig.WebIdentity, err = oidc.New(issuers, time.Now); err != nil {
+			return err
+		}
+	}
+	if s.kms, err = kms.New(kmsConfig); err != nil {
+		return err
+	}
+	return s.data.Ledger.CheckRoster(ctx)
 }
 
 // NewLimits makes the limits of a configuration.
