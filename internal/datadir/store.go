@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/durable"
@@ -236,6 +237,7 @@ func explain(err error, c *Config) error {
 		{postgres.ErrConnectionString, reason.Malformed, "store.name", "write postgres://USER@HOST/DATABASE?sslmode=verify-full"},
 		{audit.ErrOtherKey, reason.Mismatch, "audit.other", "name the root key and the store that the log is of"},
 		{audit.ErrInUse, 0, "", "stop the key service that runs on this folder, or use its admin socket"},
+		{syscall.ENOSPC, 0, "", "make room on the disk; what is in the store and the log stays as it is"},
 		{durable.ErrNotPrivate, 0, "", "folders must be 0700 and files 0600, and belong to the user of the service"},
 		{keystore.ErrUnavailable, 0, "", "see to it that " + c.StoreName() + " can be reached; nothing was changed"},
 	} {
