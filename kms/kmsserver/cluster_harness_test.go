@@ -150,14 +150,18 @@ type balancer struct {
 	http  http.Client
 }
 
-// attempts is the context key of a counter of attempts.
-type attempts struct{}
+// attempts counts those of one call, in its context. Each is with another server.
+type attempts struct{ first, count uint32 }
+
+type attemptsKey struct{}
 
 func (b *balancer) Do(r *http.Request) (*http.Response, error) {
-	if n, ok := r.Context().Value(attempts{}).(*atomic.Int32); ok {
-		n.Add(1)
+	first := b.next.Add(1)
+	if a, ok := r.Context().Value(attemptsKey{}).(*attempts); ok {
+		first = a.count + a.first
+		a.count++
 	}
-	m := b.choose()
+	m := b.choose(first)
 	host := r.Host
 	if host == "" {
 		host = r.URL.Host
@@ -180,11 +184,11 @@ func (b *balancer) Do(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func (b *balancer) choose() *peer {
-	for range b.peers {
-		m := b.peers[int(b.next.Add(1))%len(b.peers)]
-		if !m.down.Load() {
-			return m
+// choose returns the n-th server, or the next one that is up.
+func (b *balancer) choose(n uint32) *peer {
+	for i := range uint32(len(b.peers)) {
+		if p := b.peers[(n+i)%uint32(len(b.peers))]; !p.down.Load() {
+			return p
 		}
 	}
 	return b.peers[0]
