@@ -55,7 +55,7 @@ func TestClusterServerWithoutDatabase(t *testing.T) {
 	var asking sync.WaitGroup
 	for range 4 {
 		asking.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			_, err := client.Encrypt(ctx, &awskms.EncryptInput{KeyId: closed, Plaintext: []byte("x")})
 			wantUnavailable(t, err, true)
@@ -87,7 +87,7 @@ func wantUnavailable(t testing.TB, err error, mayWait bool) {
 // The database is stopped as when its machine fails, while the servers are asked,
 // and comes back.
 func TestClusterDatabaseStops(t *testing.T) {
-	c := startCluster(t)
+	c := startClusterOver(t, pgtest.New(t))
 	admin := c.client(c.admin, c.peers...)
 	key := c.key(admin, adminPolicy)
 	clients := []*awskms.Client{}

@@ -63,7 +63,12 @@ type peer struct {
 // three with the right time.
 func startCluster(t testing.TB, ahead ...time.Duration) *cluster {
 	t.Helper()
-	c := &cluster{t: t, database: pgtest.New(t), dir: t.TempDir()}
+	return startClusterOver(t, pgtest.Shared(t), ahead...)
+}
+
+func startClusterOver(t testing.TB, database *pgtest.Server, ahead ...time.Duration) *cluster {
+	t.Helper()
+	c := &cluster{t: t, database: database, dir: t.TempDir()}
 	c.name = c.database.Database(t)
 	config := c.config("own")
 	_, err := rootkeys.Create(t.Context(), config.RootKey)

@@ -156,15 +156,18 @@ type sentRequest struct {
 	err error
 }
 
-// watch sends requests to a server until stop is closed.
+// watch sends requests to a server until stop is closed, and one after that.
 func watch(c *awskms.Client, use func(*awskms.Client) error, stop <-chan struct{}) (sent []sentRequest) {
-	for {
+	for last := false; ; {
 		at := time.Now()
 		sent = append(sent, sentRequest{at, use(c)})
+		if last {
+			return sent
+		}
 		select {
 		case <-stop:
-			return sent
-		case <-time.After(20 * time.Millisecond):
+			last = true
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -198,7 +201,7 @@ func (c *cluster) bindsWithinASecond() {
 		}
 		answered[i].Store(int64(time.Since(begun)))
 	}
-	time.Sleep(ledger.Recent + 500*time.Millisecond)
+	time.Sleep(ledger.Recent + 300*time.Millisecond)
 	close(stop)
 	asking.Wait()
 	for i, b := range all {
@@ -233,8 +236,8 @@ func (b *binding) check(t testing.TB, server int, answered time.Time, sent []sen
 			return
 		}
 	}
-	if after < 3 {
-		t.Errorf("%s: server %d got %d of %d requests a second after the answer", b.name, server, after, len(sent))
+	if after == 0 {
+		t.Errorf("%s: server %d was sent %d requests, none a second after the answer", b.name, server, len(sent))
 	}
 	t.Logf("%s: server %d allowed until %v after the answer", b.name, server, last)
 }
