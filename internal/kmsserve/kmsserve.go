@@ -37,6 +37,8 @@ type Options struct {
 	Reload <-chan os.Signal
 	// Ready, if it is not nil, is called once everything listens.
 	Ready func(Addresses)
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
 }
 
 // Addresses are where the service listens; nil where it does not.
@@ -62,6 +64,9 @@ type service struct {
 // Run serves until ctx ends, which is no error, or something fails. At the end
 // requests under way are answered, for as long as the configuration says.
 func Run(ctx context.Context, config *kmsconfig.Config, options Options) (err error) {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
 	s := &service{config: config, options: options, logger: NewLogger(config.Log, options.Log), failed: make(chan error, 8)}
 	notify := newNotifier(options.Getenv)
 	if err := s.open(ctx); err != nil {
@@ -134,13 +139,14 @@ func (s *service) open(ctx context.Context) (err error) {
 // makeKMS makes the service over what is open.
 func (s *service) makeKMS(ctx context.Context, roots []*x509.Certificate, limits *kmsserver.Limits) (err error) {
 	kmsConfig := s.data.Config()
+	kmsConfig.Now = s.options.Now
 	kmsConfig.Roots, kmsConfig.AllowDebug, kmsConfig.AllowCertificates = roots, s.config.Attestation.AllowDebug, limits.AllowCertificates
 	if len(s.config.WebIdentity) > 0 {
 		issuers := make([]oidc.Issuer, len(s.config.WebIdentity))
 		for i := range issuers {
 			issuers[i] = s.config.WebIdentity[i].Issuer()
 		}
-		if kmsConfig.WebIdentity, err = oidc.New(issuers, time.Now); err != nil {
+		if kmsConfig.WebIdentity, err = oidc.New(issuers, s.options.Now); err != nil {
 			return err
 		}
 	}

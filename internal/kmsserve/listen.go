@@ -25,7 +25,7 @@ const otherGrace = time.Second
 
 // handle makes the handler of the clients.
 func (s *service) handle(limits *kmsserver.Limits) (err error) {
-	s.handler, err = kmsserver.New(kmsserver.Config{KMS: s.kms, Logger: s.logger, Limits: limits, Metrics: s.metrics})
+	s.handler, err = kmsserver.New(kmsserver.Config{KMS: s.kms, Logger: s.logger, Limits: limits, Metrics: s.metrics, Now: s.options.Now})
 	return err
 }
 

@@ -235,7 +235,7 @@ func TestClusterDueAtWrongTime(t *testing.T) {
 	if status, text := c.sign(c.peers[0], body); status != 200 {
 		t.Fatalf("%d %s", status, text)
 	}
-	config := c.config("ahead")
+	config := c.config("ahead", c.database.Port)
 	config.Ahead = 10 * time.Minute
 	ahead, files, err := config.open(t.Context())
 	fatal(t, err)

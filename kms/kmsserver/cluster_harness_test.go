@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/internal/rootkeys"
 	"github.com/cretula/cretula/kms"
@@ -41,6 +43,7 @@ type cluster struct {
 	// own is the test's own server over the database, for what is done without a
 	// request: principals.
 	own   *kms.Server
+	files *datadir.Dir // its files
 	admin kms.Credentials
 	alice kms.Credentials // of the tests that make her
 	peers []*peer
@@ -49,6 +52,7 @@ type cluster struct {
 // A peer is a server of a cluster.
 type peer struct {
 	config  peerConfig
+	dir     string
 	proxy   *pgProxy
 	process *exec.Cmd
 	stdin   io.Closer
@@ -70,24 +74,26 @@ func startClusterOver(t testing.TB, database *pgtest.Server, ahead ...time.Durat
 	t.Helper()
 	c := &cluster{t: t, database: database, dir: t.TempDir()}
 	c.name = c.database.Database(t)
-	config := c.config("own")
-	_, err := rootkeys.Create(t.Context(), config.RootKey)
+	fatal(t, os.WriteFile(filepath.Join(c.dir, "emulator.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority().Root().Raw}), 0o600))
+	_, err := rootkeys.Create(t.Context(), rootkeys.Spec{Kind: rootkeys.KindFile, File: filepath.Join(c.dir, "keys", "root.key")})
 	fatal(t, err)
-	own, files, err := config.open(t.Context())
+	own := c.config("own", c.database.Port)
+	server, files, err := own.open(t.Context())
 	fatal(t, err)
-	c.own = own
+	c.own, c.files = server, files
 	t.Cleanup(func() {
-		own.Close()
+		server.Close()
 		files.Close()
 	})
-	c.admin, err = own.EnsureAdmin(t.Context())
+	c.admin, err = server.EnsureAdmin(t.Context())
 	fatal(t, err)
 	if len(ahead) == 0 {
 		ahead = make([]time.Duration, 3)
 	}
 	for i, d := range ahead {
-		m := &peer{config: c.config(fmt.Sprint("peer", i)), proxy: newPgProxy(t, c.database.Port)}
-		m.config.Store, m.config.Ahead = pgtest.URLAt(m.proxy.port(), c.name), d
+		name, proxy := fmt.Sprint("peer", i), newPgProxy(t, c.database.Port)
+		m := &peer{config: c.config(name, proxy.port()), proxy: proxy, dir: filepath.Join(c.dir, name)}
+		m.config.Ahead = d
 		c.peers = append(c.peers, m)
 	}
 	for _, m := range c.peers {
@@ -96,13 +102,24 @@ func startClusterOver(t testing.TB, database *pgtest.Server, ahead ...time.Durat
 	return c
 }
 
-// config is that of a server with a folder of its own.
-func (c *cluster) config(name string) peerConfig {
-	dir := filepath.Join(c.dir, name)
-	return peerConfig{
-		Dir: dir, Store: c.database.URL(c.name), Root: authority().Root().Raw,
-		RootKey: rootkeys.Spec{Kind: rootkeys.KindFile, File: filepath.Join(c.dir, "keys", "root.key"), EpochFile: filepath.Join(dir, "epoch")},
-	}
+// config is that of a server with a folder of its own, which reaches the database at
+// a port.
+func (c *cluster) config(name string, port int) peerConfig {
+	c.t.Helper()
+	file := filepath.Join(c.dir, name+".toml")
+	fatal(c.t, os.WriteFile(file, fmt.Appendf(nil, `
+data_dir = %q
+account = %q
+emulated = true
+listen = "127.0.0.1:0"
+store = {url = %q}
+root_key = {kind = "file", file = "keys/root.key", epoch_file = %q}
+attestation = {roots = ["emulator.pem"]}
+limits = {no_operation_limits = true, unknown_certificates = 1000000, unauthenticated = 1000000}
+audit = {server = %[1]q}
+log = {level = "error"}
+`, name, account, pgtest.URLAt(port, c.name), filepath.Join(c.dir, "keys", name+".epoch")), 0o600))
+	return peerConfig{File: file}
 }
 
 // start starts the process and waits for its address.

@@ -6,21 +6,18 @@ package kmsserver_test
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cretula/cretula/internal/datadir"
+	"github.com/cretula/cretula/internal/kmsconfig"
+	"github.com/cretula/cretula/internal/kmsserve"
 	"github.com/cretula/cretula/internal/pgtest"
-	"github.com/cretula/cretula/internal/rootkeys"
 	"github.com/cretula/cretula/kms"
-	"github.com/cretula/cretula/kms/kmsserver"
-	"github.com/cretula/cretula/kms/ledger"
 )
 
 // peerVariable makes the test binary one server of a cluster. It has a
@@ -40,14 +37,12 @@ func TestMain(m *testing.M) {
 
 // A peerConfig says what a server of a cluster works with.
 type peerConfig struct {
-	Dir     string
-	Store   string // connection string
-	RootKey rootkeys.Spec
-	Root    []byte // certificate of the emulators' root
-	Ahead   time.Duration
+	File  string // its configuration
+	Ahead time.Duration
 }
 
-// runPeer serves until standard input ends, and says at which address.
+// runPeer is "cretula kms serve", until standard input ends. It says at which
+// address it serves.
 func runPeer(text string) error {
 	var c peerConfig
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
@@ -59,43 +54,35 @@ func runPeer(text string) error {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	server, files, err := c.open(ctx)
+	config, err := kmsconfig.Load(c.File)
 	if err != nil {
 		return err
 	}
-	defer files.Close()
-	defer server.Close()
-	handler, err := kmsserver.New(kmsserver.Config{KMS: server, Now: c.now})
-	if err != nil {
-		return err
-	}
-	listener, err := kmsserver.Listen(ctx, "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println(listener.Addr())
-	var due sync.WaitGroup
-	defer due.Wait()
-	defer cancel()
-	due.Go(func() { server.Run(ctx, func(error) {}) })
-	return kmsserver.Serve(ctx, listener, handler, nil)
+	return kmsserve.Run(ctx, config, kmsserve.Options{
+		Log: os.Stderr, Getenv: func(string) string { return "" }, Now: c.now,
+		Ready: func(a kmsserve.Addresses) { fmt.Println(a.KMS) },
+	})
 }
 
 func (c *peerConfig) now() time.Time { return time.Now().Add(c.Ahead) }
 
-// open opens the key service, which is made if the database is empty.
+// open opens the key service in this process. It is made if the database is empty.
 func (c *peerConfig) open(ctx context.Context) (*kms.Server, *datadir.Dir, error) {
-	root, err := x509.ParseCertificate(c.Root)
+	config, err := kmsconfig.Load(c.File)
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := datadir.Config{Dir: c.Dir, Store: c.Store, RootKey: c.RootKey}.Create(ctx, ledger.Meta{Emulated: true, Account: account})
+	roots, err := kmsserve.Roots(config)
 	if err != nil {
 		return nil, nil, err
 	}
-	config := files.Config()
-	config.Roots, config.Now = []*x509.Certificate{root}, c.now
-	server, err := kms.New(config)
+	files, err := config.Parts(nil).Create(ctx, config.Meta())
+	if err != nil {
+		return nil, nil, err
+	}
+	parts := files.Config()
+	parts.Roots, parts.Now = roots, c.now
+	server, err := kms.New(parts)
 	if err != nil {
 		files.Close()
 		return nil, nil, err
