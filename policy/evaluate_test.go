@@ -382,3 +382,20 @@ func BenchmarkEvaluate(b *testing.B) {
 		}
 	}
 }
+
+// Folded saves only the look at keys that are folded.
+func TestFolded(t *testing.T) {
+	in := input(t, user, `{"Statement":{"Effect":"Allow","Principal":`+aws(userARN)+`,"Action":"kms:Decrypt","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:A":"b"}}}}`)
+	for _, c := range []struct {
+		key             string
+		folded, allowed bool
+	}{
+		{"kms:encryptioncontext:a", true, true}, {"kms:encryptioncontext:a", false, true},
+		{"kms:EncryptionContext:A", false, true}, {"kms:EncryptionContext:A", true, false},
+	} {
+		in.Request.Context, in.Request.Folded = Context{c.key: {"b"}}, c.folded
+		if d := Evaluate(in); d.Allowed != c.allowed {
+			t.Errorf("%s, folded %v: allowed %v", c.key, c.folded, d.Allowed)
+		}
+	}
+}
