@@ -34,7 +34,7 @@ func newKMSCommand(env *cli.Env) *cobra.Command {
 			newPrincipalSetPolicy(env), newPrincipalTrust(env), newAccessKeyCommand(env)),
 		newTokenKeyCommand(env),
 		newKMSBackup(env), newKMSRestore(env), newKMSMigrate(env), newKMSVerifyStore(env), newRootKeyCommand(env),
-		newKMSExplain(env))
+		newKMSExplain(env), newKMSAudit(env))
 }
 
 // A kmsAdmin does what only the owner of the data folder may: over the admin
