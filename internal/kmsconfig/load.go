@@ -148,6 +148,7 @@ func (c *Config) rootKeyFiles() map[string]*string {
 	return map[string]*string{
 		"file": &k.File, "epoch_file": &k.EpochFile, "passphrase_file": &k.PassphraseFile, "pin_file": &k.PINFile,
 		"device": &k.Device, "module": &k.Module, "nsm_socket": &k.NSMSocket,
+		"ca_file": &k.CAFile,
 	}
 }
 

@@ -5,12 +5,17 @@ package rootkeys
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/cretula/cretula/internal/durable"
@@ -80,14 +85,17 @@ func (s *Spec) awsHolder(ctx context.Context) (rootkey.Holder, error) {
 	if s.Endpoint != "" {
 		options = append(options, config.WithBaseEndpoint(s.Endpoint))
 	}
-	aws, err := config.LoadDefaultConfig(ctx, options...)
+	found, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", rootkey.ErrUnavailable, err)
 	}
-	// Not the variables': what the Spec says, or the ARN.
-	aws.Region = s.Region
+	// Not the environment's: what the Spec says, or the ARN, and no proxy.
+	found.Region = s.Region
+	if found.HTTPClient, err = s.awsClient(); err != nil {
+		return nil, err
+	}
 	if !s.Attested {
-		h, err := awskms.New(aws, s.KeyARN)
+		h, err := awskms.New(found, s.KeyARN)
 		if err != nil {
 			return nil, reason.New(reason.Malformed, "rootkey.spec", "%w", err)
 		}
@@ -97,12 +105,31 @@ func (s *Spec) awsHolder(ctx context.Context) (rootkey.Holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", rootkey.ErrUnavailable, err)
 	}
-	h, err := awskms.NewAttested(aws, s.KeyARN, device)
+	h, err := awskms.NewAttested(found, s.KeyARN, device)
 	if err != nil {
 		device.Close()
 		return nil, reason.New(reason.Malformed, "rootkey.spec", "%w", err)
 	}
 	return &attestedHolder{h, device}, nil
+}
+
+// awsClient returns the HTTP client that trusts CAFile, nil for the holder's own.
+func (s *Spec) awsClient() (aws.HTTPClient, error) {
+	if s.CAFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: ca_file: %w", rootkey.ErrUnavailable, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, reason.New(reason.Malformed, "rootkey.spec", "ca_file %s has no certificate in PEM", s.CAFile)
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.Proxy = nil
+		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}), nil
 }
 
 // attestedHolder closes the device, which its holder does not.

@@ -39,7 +39,7 @@ func (s *Spec) texts() map[string]*string {
 		"kind": &s.Kind, "file": &s.File, "epoch_file": &s.EpochFile, "passphrase_file": &s.PassphraseFile,
 		"credential": &s.Credential, "device": &s.Device, "module": &s.Module, "token": &s.Token,
 		"token_serial": &s.TokenSerial, "label": &s.Label, "pin_file": &s.PINFile, "key_arn": &s.KeyARN,
-		"region": &s.Region, "endpoint": &s.Endpoint, "nsm_socket": &s.NSMSocket,
+		"region": &s.Region, "endpoint": &s.Endpoint, "nsm_socket": &s.NSMSocket, "ca_file": &s.CAFile,
 	}
 }
 

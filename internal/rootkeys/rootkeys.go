@@ -79,6 +79,9 @@ type Spec struct {
 	Region string `toml:"region" json:"region,omitempty"`
 	// Endpoint is the URL of the service. Empty: that of AWS in the region.
 	Endpoint string `toml:"endpoint" json:"endpoint,omitempty"`
+	// CAFile has the certificates, PEM, that the service's must chain to. Empty: those
+	// of the system.
+	CAFile string `toml:"ca_file" json:"ca_file,omitempty"`
 	// Attested has the service answer to an attestation document of the Nitro
 	// Security Module, so that only this enclave image opens the file.
 	Attested bool `toml:"attested" json:"attested,omitempty"`
@@ -112,6 +115,7 @@ func (s *Spec) members() []member {
 		{"key_arn", s.KeyARN != "", KindAWSKMS, true},
 		{"region", s.Region != "", KindAWSKMS, false},
 		{"endpoint", s.Endpoint != "", KindAWSKMS, false},
+		{"ca_file", s.CAFile != "", KindAWSKMS, false},
 		{"attested", s.Attested, KindAWSKMS, false},
 		{"nsm_socket", s.NSMSocket != "", KindAWSKMS, false},
 	}
@@ -125,7 +129,7 @@ func (s *Spec) Check() error {
 	}
 	for _, p := range []struct{ name, path string }{
 		{"file", s.File}, {"epoch_file", s.EpochFile}, {"passphrase_file", s.PassphraseFile},
-		{"module", s.Module}, {"pin_file", s.PINFile}, {"nsm_socket", s.NSMSocket},
+		{"module", s.Module}, {"pin_file", s.PINFile}, {"nsm_socket", s.NSMSocket}, {"ca_file", s.CAFile},
 	} {
 		if p.path != "" && !filepath.IsAbs(p.path) {
 			return wrong("name it by its full path", "%s %q is not an absolute path", p.name, p.path)
