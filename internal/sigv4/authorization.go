@@ -82,17 +82,25 @@ func parseAuthorization(s, service string) (authorization, *Error) {
 		}
 	}
 	var a authorization
-	if refusal := a.readCredential(credential, service); refusal != nil {
+	if refusal := a.readParts(credential, signedHeaders, signature, service); refusal != nil {
 		return authorization{}, refusal
 	}
+	return a, nil
+}
+
+// readParts reads what a signature consists of, wherever it stands.
+func (a *authorization) readParts(credential, signedHeaders, signature, service string) *Error {
+	if refusal := a.readCredential(credential, service); refusal != nil {
+		return refusal
+	}
 	if refusal := a.readSignedHeaders(signedHeaders); refusal != nil {
-		return authorization{}, refusal
+		return refusal
 	}
 	if n, err := hex.Decode(a.signature[:], []byte(signature[:min(len(signature), 2*sha256.Size)])); err != nil ||
 		n != sha256.Size || len(signature) != 2*sha256.Size || strings.ToLower(signature) != signature {
-		return authorization{}, refuse(IncompleteSignature, "The signature must have %d lower-case hexadecimal digits.", 2*sha256.Size)
+		return refuse(IncompleteSignature, "The signature must have %d lower-case hexadecimal digits.", 2*sha256.Size)
 	}
-	return a, nil
+	return nil
 }
 
 // readCredential reads ACCESSKEYID/YYYYMMDD/region/service/aws4_request.
@@ -175,8 +183,13 @@ func (q *request) readDate(h http.Header) *Error {
 	case !q.signed(strings.ToLower(name)):
 		return refuse(InvalidSignature, "'%s' must be a 'SignedHeader' in the AWS Authorization.", name)
 	}
+	return q.readTime(values[0], layouts)
+}
+
+// readTime reads the date of the signature, which must be on the day of its scope.
+func (q *request) readTime(date string, layouts []string) *Error {
 	for _, layout := range layouts {
-		if t, err := time.Parse(layout, values[0]); err == nil && t.Year() >= 1970 && t.Nanosecond() == 0 {
+		if t, err := time.Parse(layout, date); err == nil && t.Year() >= 1970 && t.Nanosecond() == 0 {
 			q.time = t.UTC()
 			if day := q.time.Format("20060102"); day != q.date {
 				return refuse(InvalidSignature, "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s', from '%s'.",

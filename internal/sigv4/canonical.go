@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-const maxURI = 8 << 10 // bytes of path and of query
+// maxURI bounds path and query, each in bytes: a query may hold a session token.
+const maxURI = 16 << 10
 
 // canonicalize hashes the canonical request: method, path, query, signed headers,
 // their names and the hash of the body, a line each.
@@ -21,7 +22,7 @@ func (q *request) canonicalize(r *http.Request, body []byte) *Error {
 	if len(path) > maxURI || len(rawQuery) > maxURI {
 		return refuse(InvalidSignature, "The request's path or query is longer than %d bytes.", maxURI)
 	}
-	query, err := canonicalQuery(rawQuery)
+	query, err := canonicalQuery(rawQuery, q.inQuery)
 	if err != nil {
 		return refuse(InvalidSignature, "The request's query cannot be read.")
 	}
@@ -65,14 +66,18 @@ func (q *request) canonicalize(r *http.Request, body []byte) *Error {
 	return nil
 }
 
-// canonicalQuery returns the query sorted and encoded as AWS does it.
-func canonicalQuery(raw string) (string, error) {
+// canonicalQuery returns the query sorted and encoded as AWS does it, without the
+// signature if that is in it.
+func canonicalQuery(raw string, signed bool) (string, error) {
 	if raw == "" {
 		return "", nil
 	}
 	query, err := url.ParseQuery(raw)
 	if err != nil {
 		return "", err
+	}
+	if signed {
+		delete(query, signatureParameter)
 	}
 	for _, values := range query {
 		slices.Sort(values)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sigv4 verifies AWS Signature Version 4 in the Authorization header of
-// a request. It refuses what AWS refuses and, beyond that, an Authorization that
-// says anything twice, an unsigned x-amz-* header and a body whose hash is not
-// signed. Signatures in the query, chunked payloads and SigV4a are refused.
+// a request, or in its query. It refuses what AWS refuses and, beyond that, a
+// signature that says anything twice or stands in both places, an unsigned x-amz-*
+// header and a body whose hash is not signed. A signature in the query is good for 15
+// minutes at most, whatever it says. Chunked payloads and SigV4a are refused.
 //
 // Source: AWS General Reference / IAM User Guide, "Signature Version 4 signing
 // process"; "Troubleshooting Signature Version 4".
@@ -73,7 +74,7 @@ type Options[P any] struct {
 	// Service is the name that a credential must be scoped to, such as "kms".
 	Service string
 	// Lookup returns the secret of an access key and whom it belongs to. The token
-	// is the request's X-Amz-Security-Token, empty if it has none; it was signed
+	// is the request's X-Amz-Security-Token, of the header or the query, empty if it has none; it was signed
 	// if the request is accepted, but is not verified yet: a Lookup that knows no
 	// sessions must answer a token with ErrUnknown. Errors other than ErrUnknown
 	// and ErrExpired, and those of reading the secret, come back from Verify as they
@@ -127,7 +128,7 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte) (*Result[P], error) {
 		return nil, refusal
 	}
 	auth := q.authorization
-	secret, owner, err := v.options.Lookup(r.Context(), auth.accessKeyID, r.Header.Get(tokenHeader))
+	secret, owner, err := v.options.Lookup(r.Context(), auth.accessKeyID, q.token)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, refuse(UnrecognizedClient, "The security token included in the request is invalid.")
@@ -161,18 +162,18 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte) (*Result[P], error) {
 
 // read checks everything about a request that does not need the secret.
 func (v *Verifier[P]) read(r *http.Request, body []byte) (*request, *Error) {
-	auth, refusal := readAuthorization(r.Header, v.options.Service)
-	if refusal != nil {
+	q := &request{inQuery: presigned(r), life: v.options.Skew}
+	if q.inQuery {
+		if refusal := q.readQuery(r, v.options.Service); refusal != nil {
+			return nil, refusal
+		}
+	} else if refusal := q.readHeader(r.Header, v.options.Service); refusal != nil {
 		return nil, refusal
 	}
-	q := &request{authorization: auth}
-	if refusal := q.readDate(r.Header); refusal != nil {
+	if refusal := q.checkTime(v.options.Now(), v.options.Skew); refusal != nil {
 		return nil, refusal
 	}
-	if refusal := checkSkew(q.time, v.options.Now(), v.options.Skew); refusal != nil {
-		return nil, refusal
-	}
-	if refusal := auth.checkSigned(r.Header); refusal != nil {
+	if refusal := q.checkSigned(r.Header); refusal != nil {
 		return nil, refusal
 	}
 	if refusal := q.canonicalize(r, body); refusal != nil {
@@ -181,10 +182,26 @@ func (v *Verifier[P]) read(r *http.Request, body []byte) (*request, *Error) {
 	return q, nil
 }
 
+// readHeader reads the signature in the headers of a request.
+func (q *request) readHeader(h http.Header, service string) *Error {
+	auth, refusal := readAuthorization(h, service)
+	if refusal != nil {
+		return refusal
+	}
+	q.authorization, q.token = auth, h.Get(tokenHeader)
+	return q.readDate(h)
+}
+
 // A request is what the signature is calculated over.
 type request struct {
 	authorization
-	time      time.Time
+	// token is the session token, which is signed with the rest.
+	token string
+	// inQuery says that the signature stands in the query.
+	inQuery bool
+	time    time.Time
+	// life is how long the signature is good from its time on.
+	life      time.Duration
 	canonical [sha256.Size]byte
 }
 
@@ -201,16 +218,17 @@ func (q *request) stringToSign() []byte {
 	return hex.AppendEncode(b, q.canonical[:])
 }
 
-func checkSkew(at, now time.Time, skew time.Duration) *Error {
-	at, now = at.UTC(), now.UTC().Truncate(time.Second)
-	minutes := int(skew / time.Minute)
-	if oldest := now.Add(-skew); at.Before(oldest) {
+// checkTime refuses a signature that is too old, or not of this time yet.
+func (q *request) checkTime(now time.Time, skew time.Duration) *Error {
+	at := q.time
+	now = now.UTC().Truncate(time.Second)
+	if oldest := now.Add(-q.life); at.Before(oldest) {
 		return refuse(InvalidSignature, "Signature expired: %s is now earlier than %s (%s - %d min.)",
-			at.Format(basicFormat), oldest.Format(basicFormat), now.Format(basicFormat), minutes)
+			at.Format(basicFormat), oldest.Format(basicFormat), now.Format(basicFormat), int(q.life/time.Minute))
 	}
 	if newest := now.Add(skew); at.After(newest) {
 		return refuse(InvalidSignature, "Signature not yet current: %s is still later than %s (%s + %d min.)",
-			at.Format(basicFormat), newest.Format(basicFormat), now.Format(basicFormat), minutes)
+			at.Format(basicFormat), newest.Format(basicFormat), now.Format(basicFormat), int(skew/time.Minute))
 	}
 	return nil
 }
