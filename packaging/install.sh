@@ -11,7 +11,7 @@
 set -eu
 
 [ $# -eq 1 ] || { echo "usage: packaging/install.sh PROGRAM" >&2; exit 2; }
-program=$1
+case $1 in */*) program=$1 ;; *) program=./$1 ;; esac
 unit=$(dirname "$0")/cretula-kms.service
 dest=${DESTDIR:-}
 
