@@ -86,6 +86,11 @@ func (s *Server) record(ctx context.Context, event *Event) error {
 	if event.EventID, err = newUUID(s.random); err != nil {
 		return err
 	}
+	if event.crossesAccounts() {
+		if event.SharedEventID, err = newUUID(s.random); err != nil {
+			return err
+		}
+	}
 	err = s.audit.Append(ctx, event)
 	if errors.Is(err, audit.ErrEvent) {
 		small := *event

@@ -89,6 +89,8 @@ type Caller struct {
 	SourceIP, UserAgent, RequestID string
 	// SecureTransport says that the request came over TLS.
 	SecureTransport bool
+	// TLS is of that connection; nil if it is not known.
+	TLS *TLSDetails
 
 	// rows are those by which the caller was authenticated, in the versions that they
 	// had; nil for a caller that was put together by hand.

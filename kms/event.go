@@ -4,6 +4,7 @@ package kms
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,6 +86,10 @@ type Event struct {
 	ManagementEvent    bool   `json:"managementEvent"`
 	EventCategory      string `json:"eventCategory,omitempty"`
 	RecipientAccountID string `json:"recipientAccountId,omitempty"`
+	// SharedEventID is there if a key of another account is concerned. As the log is
+	// the same for all accounts there is one record, not one for each.
+	SharedEventID string      `json:"sharedEventID,omitempty"`
+	TLSDetails    *TLSDetails `json:"tlsDetails,omitempty"`
 }
 
 // requestEvent begins the event of a request.
@@ -96,7 +101,7 @@ func (s *Server) requestEvent(caller *Caller, op *kmsapi.Operation, now time.Tim
 	}
 	e.ReadOnly = readOnly(op)
 	e.Region, e.SourceIP, e.UserAgent, e.RequestID = caller.Region, caller.SourceIP, clip(caller.UserAgent), caller.RequestID
-	e.RecipientAccountID = p.Account
+	e.RecipientAccountID, e.TLSDetails = p.Account, caller.TLS
 	e.UserIdentity = UserIdentity{Type: "IAMUser", PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.Account, AccessKeyID: caller.AccessKeyID}
 	e.UserIdentity.SessionContext = caller.sessionContext()
 	if p.Type == User {
@@ -201,6 +206,21 @@ func (e *Event) respondKey() {
 			e.respond("keyId", r.ARN)
 		}
 	}
+}
+
+// crossesAccounts tells whether the request was about a key of another account than
+// the caller's.
+func (e *Event) crossesAccounts() bool {
+	return slices.ContainsFunc(e.Resources, func(r EventResource) bool {
+		return e.UserIdentity.AccountID != "" && r.AccountID != e.UserIdentity.AccountID
+	})
+}
+
+// TLSDetails are those of the connection of a request.
+type TLSDetails struct {
+	TLSVersion               string `json:"tlsVersion"`
+	CipherSuite              string `json:"cipherSuite"`
+	ClientProvidedHostHeader string `json:"clientProvidedHostHeader"`
 }
 
 // UserIdentity says who called.

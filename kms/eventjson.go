@@ -172,6 +172,13 @@ func (w *eventWriter) event(e *Event) {
 	w.flag(`,"managementEvent":`, e.ManagementEvent)
 	w.some(`,"eventCategory":`, e.EventCategory)
 	w.some(`,"recipientAccountId":`, e.RecipientAccountID)
+	w.some(`,"sharedEventID":`, e.SharedEventID)
+	if t := e.TLSDetails; t != nil {
+		w.text(`,"tlsDetails":{"tlsVersion":`, t.TLSVersion)
+		w.text(`,"cipherSuite":`, t.CipherSuite)
+		w.text(`,"clientProvidedHostHeader":`, t.ClientProvidedHostHeader)
+		w.raw("}")
+	}
 	w.raw("}")
 }
 

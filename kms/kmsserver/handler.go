@@ -5,6 +5,7 @@ package kmsserver
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -183,7 +184,7 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	x.caller.RequestID = x.id
 	x.caller.SourceIP = sourceIP(r)
 	x.caller.UserAgent = userAgent(r)
-	x.caller.SecureTransport = r.TLS != nil
+	x.caller.SecureTransport, x.caller.TLS = r.TLS != nil, tlsDetails(r)
 	if target == ExplainTarget {
 		return h.KMS.CallExplain(ctx, x.caller, body)
 	}
@@ -269,6 +270,20 @@ func sourceIP(r *http.Request) string {
 		return ""
 	}
 	return host
+}
+
+// maxHost bounds the name that a client gives this server in the audit log.
+const maxHost = 255
+
+// tlsDetails says of a TLS connection what CloudTrail does; nil if it is none.
+func tlsDetails(r *http.Request) *kms.TLSDetails {
+	if r.TLS == nil {
+		return nil
+	}
+	version := strings.Replace(tls.VersionName(r.TLS.Version), "TLS 1.", "TLSv1.", 1)
+	return &kms.TLSDetails{
+		TLSVersion: version, CipherSuite: tls.CipherSuiteName(r.TLS.CipherSuite), ClientProvidedHostHeader: r.Host[:min(len(r.Host), maxHost)],
+	}
 }
 
 // maxUserAgent bounds the one condition key whose value a client chooses without

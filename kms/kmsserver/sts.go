@@ -105,7 +105,7 @@ func (h *handler) answerSTS(r *http.Request, x *exchange) ([]byte, error) {
 	x.caller.RequestID = x.id
 	x.caller.SourceIP = sourceIP(r)
 	x.caller.UserAgent = userAgent(r)
-	x.caller.SecureTransport = r.TLS != nil
+	x.caller.SecureTransport, x.caller.TLS = r.TLS != nil, tlsDetails(r)
 	form.Del("Action")
 	form.Del("Version")
 	result, err := op.run(ctx, h.KMS, x.caller, form)
