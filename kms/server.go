@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"sync"
 	"time"
 
 	"github.com/cretula/cretula/attestation"
@@ -79,7 +78,6 @@ type Server struct {
 	explaining    chan struct{} // see findEvent
 
 	unauthenticated unauthenticated
-	recording       sync.WaitGroup // see NoteUnauthenticated
 
 	allowCertificates func(*Caller, int) bool
 }

@@ -52,7 +52,7 @@ type unauthenticatedCount struct {
 }
 
 // unauthenticated counts requests that fail authentication. Whoever sends them must
-// not be able to fill the disk, nor to have each wait for it: the first of each kind
+// not be able to fill the disk, nor to have it busy: the first of each kind
 // in a minute is an event, which says how many there were since the last one.
 type unauthenticated struct {
 	mu     sync.Mutex
@@ -127,6 +127,15 @@ func (u *unauthenticated) forget(now time.Time) bool {
 	return found
 }
 
+// takeBack says that so many are not on record.
+func (u *unauthenticated) takeBack(kind unauthenticatedKind, n uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c := u.counts[kind]; c != nil {
+		c.recorded -= min(n, c.recorded)
+	}
+}
+
 // due returns the kinds of which more came since their last event, a minute ago or
 // longer; all of them if it is the end. They count as recorded.
 func (u *unauthenticated) due(now time.Time, end bool) (kinds []unauthenticatedKind, counts []unauthenticatedCount) {
@@ -147,13 +156,14 @@ func (u *unauthenticated) due(now time.Time, end bool) (kinds []unauthenticatedK
 }
 
 // NoteUnauthenticated counts a request that failed authentication, and records an
-// event of the first of its kind in a minute. It does not wait for the disk. [Server.Run]
-// records what came behind the first one.
-func (s *Server) NoteUnauthenticated(r Unauthenticated) {
+// event of the first of its kind in a minute, for which it waits. [Server.Run] records
+// what came behind the first one. Such a request gets no more than it is refused all
+// the same: where the event cannot be recorded it is counted for the next one.
+func (s *Server) NoteUnauthenticated(ctx context.Context, r Unauthenticated) {
 	now := s.now()
 	since, source, record := s.unauthenticated.count(now, &r)
-	if record {
-		s.recording.Go(func() { _ = s.recordUnauthenticated(context.Background(), now, &r, source, since) })
+	if record && s.recordUnauthenticated(ctx, now, &r, source, since) != nil {
+		s.unauthenticated.takeBack(unauthenticatedKind{r.Code, source}, since)
 	}
 }
 
@@ -162,7 +172,9 @@ func (s *Server) writeUnauthenticated(ctx context.Context, end bool) (err error)
 	now := s.now()
 	kinds, counts := s.unauthenticated.due(now, end)
 	for i, kind := range kinds {
-		if recordErr := s.recordUnauthenticated(ctx, now, &counts[i].last, kind.source, counts[i].total-counts[i].recorded); err == nil {
+		since := counts[i].total - counts[i].recorded
+		if recordErr := s.recordUnauthenticated(ctx, now, &counts[i].last, kind.source, since); recordErr != nil {
+			s.unauthenticated.takeBack(kind, since)
 			err = recordErr
 		}
 	}

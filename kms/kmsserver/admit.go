@@ -19,7 +19,7 @@ func (h *handler) admit(x *exchange, r *http.Request, body []byte, operation str
 	caller, err := h.authenticate(r, body)
 	if err != nil {
 		if e, ok := errors.AsType[*kmsapi.Error](err); ok && isRefusal(e.Code) {
-			h.KMS.NoteUnauthenticated(kms.Unauthenticated{
+			h.KMS.NoteUnauthenticated(r.Context(), kms.Unauthenticated{
 				Code: e.Code, SourceIP: sourceIP(r), Operation: operation, RequestID: x.id, UserAgent: userAgent(r),
 			})
 			if !h.Limits.refused(r) {

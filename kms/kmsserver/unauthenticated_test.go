@@ -5,6 +5,7 @@ package kmsserver_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -15,11 +16,9 @@ import (
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
-// unauthenticatedEvents returns the events about requests without authentication,
-// once all that were begun are there.
+// unauthenticatedEvents returns the events about requests without authentication.
 func (s *service) unauthenticatedEvents() (all []kms.Event) {
 	s.t.Helper()
-	s.kms.Close() // waits; it serves on
 	for _, line := range s.events("UnauthenticatedRequests") {
 		var record struct{ Event kms.Event }
 		if err := json.Unmarshal([]byte(line), &record); err != nil {
@@ -90,7 +89,7 @@ func TestUnauthenticatedIsBounded(t *testing.T) {
 	s := newService(t)
 	total := 0
 	for i := range 2000 {
-		s.kms.NoteUnauthenticated(kms.Unauthenticated{Code: kmsapi.InvalidSignature, SourceIP: fmt.Sprintf("10.%d.%d.1", i/200, i%200)})
+		s.kms.NoteUnauthenticated(t.Context(), kms.Unauthenticated{Code: kmsapi.InvalidSignature, SourceIP: fmt.Sprintf("10.%d.%d.1", i/200, i%200)})
 	}
 	events := s.unauthenticatedEvents()
 	if len(events) != 257 {
@@ -117,5 +116,27 @@ func TestSourceClass(t *testing.T) {
 		if got := kms.SourceClass(address); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
 		}
+	}
+}
+
+// What could not be recorded is counted by the event after it.
+func TestUnauthenticatedAuditFails(t *testing.T) {
+	var clock atomic.Int64
+	start := time.Now()
+	s := newService(t, func(c *kms.Config) {
+		c.Now = func() time.Time { return start.Add(time.Duration(clock.Load())) }
+	})
+	wrong := kms.Credentials{AccessKeyID: s.admin.AccessKeyID, SecretAccessKey: strings.Repeat("w", 40)}
+	s.audit.set(errors.New("no disk"))
+	for range 3 {
+		if status, answer, _ := s.send(raw{target: "TrentService.ListKeys", body: `{}`, credentials: wrong}); status != 400 || !strings.Contains(answer, "InvalidSignature") {
+			t.Error(status, answer)
+		}
+	}
+	s.audit.set(nil)
+	clock.Store(int64(2 * time.Minute))
+	s.send(raw{target: "TrentService.ListKeys", body: `{}`, credentials: wrong})
+	if events := s.unauthenticatedEvents(); len(events) != 1 || fmt.Sprint(events[0].RequestParameters["count"]) != "4" {
+		t.Errorf("%+v", events)
 	}
 }
