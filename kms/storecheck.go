@@ -89,18 +89,26 @@ func (c *storeCheck) want(table, id, byTable, byID string) {
 	c.wanted = append(c.wanted, wantedRow{table, id, byTable, byID})
 }
 
-func (c *storeCheck) run(tx *ledger.Tx) error {
-	c.keys = map[string]*keyRecord{}
-	// Keys first: material is bound to them.
-	for _, table := range []struct {
-		name  string
-		check func(id string, content []byte) error
-	}{
+// A tableCheck looks at the rows of one table.
+type tableCheck struct {
+	name  string
+	check func(id string, content []byte) error
+}
+
+func (c *storeCheck) tables() []tableCheck {
+	return []tableCheck{
 		{tableKey, c.key}, {tablePolicy, c.policy}, {tableMaterial, c.material}, {tableRegions, c.none}, {tableAlias, c.alias},
 		{tableGrant, c.grant}, {tableGrantee, c.index}, {tableGrantRequest, c.request}, {tableRetiring, c.retiring},
 		{tableDue, c.due}, {tableUsed, c.none}, {tableUse, c.use},
 		{tablePrincipal, c.principal}, {tablePrincipalName, c.principalEntry}, {tableAccessKey, c.accessKey}, {tableAccessKeyUse, c.accessKeyUse},
-	} {
+		{tableTokenKey, c.tokenKey}, {tableAuditHead, c.none},
+	}
+}
+
+func (c *storeCheck) run(tx *ledger.Tx) error {
+	c.keys = map[string]*keyRecord{}
+	// Keys first: material is bound to them.
+	for _, table := range c.tables() {
 		ids := map[string]bool{}
 		c.rows[table.name] = ids
 		err := tx.Scan(table.name, "", func(row ledger.Row) bool {
@@ -285,6 +293,9 @@ func (c *storeCheck) principal(id string, content []byte) error {
 	if p.Boundary != "" {
 		errs = append(errs, c.parse(p.Boundary, policy.KindIdentity))
 	}
+	if p.TrustPolicy != "" {
+		errs = append(errs, c.parse(p.TrustPolicy, policy.KindTrust))
+	}
 	return errors.Join(errs...)
 }
 
@@ -309,6 +320,14 @@ func (c *storeCheck) accessKey(id string, content []byte) error {
 func (c *storeCheck) accessKeyUse(id string, _ []byte) error {
 	c.want(tableAccessKey, id, tableAccessKeyUse, id)
 	return nil
+}
+
+func (c *storeCheck) tokenKey(id string, content []byte) error {
+	r, err := parseTokenKey(content)
+	if err != nil {
+		return err
+	}
+	return c.unwrap(r.Key, tokenKeyBinding(id))
 }
 
 // RecordStoreWork records what the operator does with the store as a whole, such
