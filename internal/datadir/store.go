@@ -233,6 +233,7 @@ func explain(err error, c *Config) error {
 		{backup.ErrFormat, reason.Malformed, "backup.format", "name a file that 'cretula kms backup' has written; nothing was changed"},
 		{backup.ErrChanged, reason.BadSignature, "backup.changed", "use another copy of the backup; nothing was changed"},
 		{ledger.ErrWrongRootKey, reason.Mismatch, "store.rootkey", "name the root key that the store was made with; 'cretula kms root-key info' prints its id"},
+		{postgres.ErrClock, reason.Unsupported, "store.clock", "have a time service set the clocks of this machine and of the database's"},
 		{postgres.ErrUnsafeServer, reason.Unsupported, "store.fsync", "set fsync = on in postgresql.conf"},
 		{postgres.ErrConnectionString, reason.Malformed, "store.name", "write postgres://USER@HOST/DATABASE?sslmode=verify-full"},
 		{audit.ErrOtherKey, reason.Mismatch, "audit.other", "name the root key and the store that the log is of"},

@@ -115,6 +115,7 @@ func (s *service) open(ctx context.Context) (err error) {
 	}
 	s.metrics = kmsserver.NewMetrics()
 	parts := s.config.Parts(s.logger)
+	parts.Postgres.Now = s.options.Now
 	parts.WrapStore = s.metrics.Store
 	parts.Audit.Synced = s.metrics.AuditBatch
 	if s.data, err = parts.Open(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,6 +223,38 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not so after a minute: %s", what)
+		}
+	}
+}
+
+// A server whose clock is wrong does not work with the store, neither from the
+// start nor once it goes wrong, and does again when it is right.
+func TestClock(t *testing.T) {
+	server := pgtest.Shared(t)
+	url := server.URL(server.Database(t))
+	create(t, url)
+	var ahead atomic.Int64
+	options := Options{Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
+	s, err := Open(ctx, url, options)
+	mustStore(t, s, err)
+	for _, step := range []struct {
+		ahead time.Duration
+		good  bool
+	}{
+		{0, true}, {10 * time.Minute, false}, {30 * time.Second, true}, {-30 * time.Second, true},
+		{-10 * time.Minute, false}, {2 * time.Minute, false}, {-2 * time.Minute, false}, {1000 * time.Hour, false}, {0, true},
+	} {
+		ahead.Store(int64(step.ahead))
+		ran := false
+		view := s.View(ctx, func(keystore.Tx) error { ran = true; return nil })
+		update := s.Update(ctx, func(tx keystore.Tx) error {
+			ran = true
+			return tx.Put(keystore.Row{Table: "t", ID: "a", Version: 1})
+		})
+		for _, err := range []error{view, update} {
+			if step.good != (err == nil) || !step.good && (!errors.Is(err, ErrClock) || !errors.Is(err, keystore.ErrUnavailable) || ran) {
+				t.Errorf("%v ahead: %v", step.ahead, err)
+			}
 		}
 	}
 }

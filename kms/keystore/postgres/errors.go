@@ -5,6 +5,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -16,6 +17,11 @@ import (
 var (
 	// ErrUnsafeServer: the server runs with fsync=off. See [Options].
 	ErrUnsafeServer = errors.New("postgres: the server runs with fsync=off and may lose what it has committed")
+	// ErrClock: the clock of this machine and that of the database differ by more
+	// than a minute. What depends on time would be judged otherwise than on other
+	// servers: whether a session has ended, a document was used, a key is to be
+	// deleted. It matches [keystore.ErrUnavailable].
+	ErrClock = fmt.Errorf("%w: postgres: the clock differs from that of the database", keystore.ErrUnavailable)
 	// ErrConnectionString: a connection string that cannot be parsed, or that
 	// [Open] does not take.
 	ErrConnectionString = errors.New("postgres: connection string")
@@ -47,7 +53,7 @@ func (s *Store) translate(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrUnsafeServer), errors.Is(err, keystore.ErrDamaged), errors.Is(err, keystore.ErrNewerVersion):
+	case errors.Is(err, ErrUnsafeServer), errors.Is(err, ErrClock), errors.Is(err, keystore.ErrDamaged), errors.Is(err, keystore.ErrNewerVersion):
 		return err
 	}
 	if f, ok := errors.AsType[*failure](err); ok {

@@ -15,6 +15,9 @@
 // primary each time: nothing is kept between transactions. A commit notifies all
 // that listen, see [Store.Watch].
 //
+// When a transaction begins the clock of this machine is compared with that of the
+// database, so that all servers have one time, or none of the rows: see [ErrClock].
+//
 // Tested against PostgreSQL 15.
 //
 // [LOCK]: https://www.postgresql.org/docs/15/sql-lock.html
@@ -37,6 +40,9 @@ type Options struct {
 	// AllowUnsafeFsyncOff accepts a server that runs with fsync=off: what it
 	// says is committed may be lost when its machine fails. For tests.
 	AllowUnsafeFsyncOff bool
+	// Now is the clock that is compared with the database's, see [ErrClock]; nil:
+	// time.Now.
+	Now func() time.Time
 }
 
 // limits bound every wait for the database.
@@ -59,6 +65,10 @@ var defaultLimits = limits{
 	commit:    30 * time.Second,
 	resolve:   30 * time.Second,
 }
+
+// maxClockDifference is more than the clocks of machines differ that are set by a
+// time service, and less than any time that decisions depend on.
+const maxClockDifference = time.Minute
 
 // answer is how long the client waits for a statement: longer than the server
 // works at it, so that it is the server that says so.
@@ -118,6 +128,9 @@ func open(ctx context.Context, url string, options Options, l limits, steps []st
 	config, err := parse(url, l)
 	if err != nil {
 		return nil, err
+	}
+	if options.Now == nil {
+		options.Now = time.Now
 	}
 	s := &Store{
 		limits: l, version: int32(len(steps)), options: options, password: config.ConnConfig.Password,
@@ -278,7 +291,7 @@ var (
 	updateStart = []string{"begin isolation level repeatable read", "lock table cretula.store in exclusive mode"}
 )
 
-const headSQL = `select version, current_setting('fsync') = 'on' from cretula.store`
+const headSQL = `select version, current_setting('fsync') = 'on', clock_timestamp() from cretula.store`
 
 // begin takes a connection and begins a transaction on it, in one round trip.
 func (s *Store) begin(ctx context.Context, statements []string) (*pgxpool.Conn, error) {
@@ -310,23 +323,28 @@ func (s *Store) start(ctx context.Context, conn *pgx.Conn, statements []string) 
 	}
 	var version int32
 	var fsync, found bool
+	var clock time.Time
 	batch.Queue(headSQL).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if err := rows.Scan(&version, &fsync); err != nil {
+			if err := rows.Scan(&version, &fsync, &clock); err != nil {
 				return err
 			}
 			found = true
 		}
 		return rows.Err()
 	})
+	before := s.options.Now()
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
+	after := s.options.Now()
 	switch {
 	case !found || version < s.version:
 		return fmt.Errorf("%w: schema version %d, it was %d", keystore.ErrDamaged, version, s.version)
 	case version > s.version:
 		return newerVersion(version, s.version)
+	case clock.Before(before.Add(-maxClockDifference)) || clock.After(after.Add(maxClockDifference)):
+		return fmt.Errorf("%w: here it is %s, there %s", ErrClock, after.UTC().Format(time.RFC3339), clock.UTC().Format(time.RFC3339))
 	}
 	return s.checkFsync(fsync)
 }
