@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -237,5 +238,24 @@ func TestUsedDocumentsAreForgotten(t *testing.T) {
 		if rows := slices.Collect(s.rows("document-used")); len(rows) != step.left {
 			t.Errorf("%v: %d rows are left, want %d", step.ahead, len(rows), step.left)
 		}
+	}
+}
+
+// A server whose clock is ahead clears nothing away that others still need.
+func TestUsedDocumentsAndOtherClocks(t *testing.T) {
+	s := newService(t)
+	alice := s.principal(kms.User, "alice")
+	key := attestedKey(t, s, types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac)
+	sent := attestedBody(t, "GenerateMac", key, `{"KeyId":"`+key+`","Message":"AQID","MacAlgorithm":"HMAC_SHA_256"}`)
+	for _, want := range []string{`"Mac"`, "used before", "used before"} {
+		if _, text, _ := s.send(raw{target: "TrentService.GenerateMac", body: sent, credentials: alice}); !strings.Contains(text, want) {
+			t.Errorf("got %s, want %s", text, want)
+		}
+		config := s.files.Config()
+		config.Roots, config.Now = []*x509.Certificate{authority().Root()}, func() time.Time { return time.Now().Add(10 * time.Minute) }
+		ahead, err := kms.New(config)
+		wantNil(t, err)
+		wantNil(t, ahead.DoDue(t.Context()))
+		ahead.Close()
 	}
 }

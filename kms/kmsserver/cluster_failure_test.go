@@ -7,6 +7,7 @@ package kmsserver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/cretula/cretula/attestation/issuer"
 	"github.com/cretula/cretula/internal/pgtest"
+	"github.com/cretula/cretula/kms/keystore/postgres"
 	"github.com/cretula/cretula/kms/ledger"
 )
 
@@ -41,10 +43,10 @@ func soon(t testing.TB, what string, try func() error) {
 func TestClusterServerWithoutDatabase(t *testing.T) {
 	c := startCluster(t)
 	first, cut := c.peers[0], c.peers[2]
-	admin := c.client(c.admin, first)
+	admin := c.client(provider(c.admin, ""), first)
 	alice := c.principal("alice")
 	open, closed := c.key(admin, may("alice")), c.key(admin, may("alice"))
-	client := c.single(alice, cut)
+	client := c.single(provider(alice, ""), cut)
 	for _, key := range []*string{open, closed} {
 		fatal(t, encrypts(key)(client))
 	}
@@ -88,11 +90,11 @@ func wantUnavailable(t testing.TB, err error, mayWait bool) {
 // and comes back.
 func TestClusterDatabaseStops(t *testing.T) {
 	c := startClusterOver(t, pgtest.New(t))
-	admin := c.client(c.admin, c.peers...)
+	admin := c.client(provider(c.admin, ""), c.peers...)
 	key := c.key(admin, adminPolicy)
 	clients := []*awskms.Client{}
 	for _, p := range c.peers {
-		clients = append(clients, c.single(c.admin, p))
+		clients = append(clients, c.single(provider(c.admin, ""), p))
 		fatal(t, encrypts(key)(clients[len(clients)-1]))
 	}
 	operations := map[string]func(*awskms.Client) error{
@@ -135,43 +137,39 @@ func TestClusterDatabaseStops(t *testing.T) {
 	}
 }
 
-// A server whose clock is ten minutes off, to either side, and clients with the right
-// time refuse each other.
+// A server whose clock is ten minutes off, to either side, does not start. One whose
+// clock goes wrong while it serves refuses: clients with the right time by their
+// signature, and those that believe its clock because the database does not.
 func TestClusterWrongClock(t *testing.T) {
-	const off = 10 * time.Minute
-	c := startCluster(t, 0, off, -off)
-	admin := c.client(c.admin, c.peers[0])
-	key := c.key(admin, adminPolicy)
-	for i, p := range c.peers {
-		_, err := c.single(c.admin, p).Encrypt(t.Context(), &awskms.EncryptInput{KeyId: key, Plaintext: []byte("x")})
-		if i == 0 {
-			fatal(t, err)
-			continue
-		}
-		wantCode(t, err, "InvalidSignatureException")
-	}
-	// A client that believes the server's clock, as the SDK does when it tries
-	// again, is answered. Documents are still judged by the server's own clock: one
-	// that was made now is stale or of the future there.
+	c := startCluster(t)
 	c.alice = c.principal("alice")
+	admin := c.client(provider(c.admin, ""), c.peers[0])
+	key := c.key(admin, adminPolicy)
 	signing := attestedKey(t, c.service(c.peers[0]), types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify)
-	for i, p := range c.peers {
-		status, text := c.sign(p, signBody(t, signing, time.Now()))
-		if i == 0 && status != 200 || i > 0 && (status == 200 || !strings.Contains(text, "ValidationException")) {
-			t.Errorf("server %d, a document of now: %d %s", i, status, text)
+	for i, off := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		wrong := c.peers[i+1]
+		config := c.config(fmt.Sprint("wrong", i), c.database.Port)
+		config.Ahead = off
+		if _, _, err := config.open(t.Context()); !errors.Is(err, postgres.ErrClock) {
+			t.Errorf("a clock %v ahead: %v", off, err)
 		}
-		// One that was made for it works once there, and nowhere else.
-		if i > 0 {
-			body := signBody(t, signing, time.Now().Add(p.config.Ahead))
-			if status, text := c.sign(p, body); status != 200 {
-				t.Errorf("server %d, a document of its time: %d %s", i, status, text)
+		wrong.move(t, off)
+		client := c.single(provider(c.admin, ""), wrong)
+		soon(t, "the signature is refused", func() error {
+			err := encrypts(key)(client)
+			if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "InvalidSignatureException" {
+				return nil
 			}
-			for j, other := range c.peers {
-				if status, text := c.sign(other, body); status == 200 {
-					t.Errorf("server %d takes a document of server %d: %s", j, i, text)
-				}
+			return fmt.Errorf("answered with %v", err)
+		})
+		time.Sleep(ledger.Recent)
+		for name, document := range map[string]time.Time{"now": time.Now(), "of its time": time.Now().Add(off)} {
+			if status, text := c.sign(wrong, off, signBody(t, signing, document)); status/100 != 5 {
+				t.Errorf("%v ahead, a document %s: %d %s", off, name, status, text)
 			}
 		}
+		wrong.move(t, 0)
+		soon(t, "the clock is right", func() error { return encrypts(key)(client) })
 	}
 }
 
@@ -187,9 +185,9 @@ func signBody(t *testing.T, key string, made time.Time) string {
 		func(c *issuer.Content) { c.Time = made })
 }
 
-// sign sends a request to sign at the time that the server has.
-func (c *cluster) sign(p *peer, body string) (status int, text string) {
-	status, text, _ = c.service(p).send(raw{target: "TrentService.Sign", body: body, credentials: c.alice, signedAt: time.Now().Add(p.config.Ahead)})
+// sign sends a request to sign to a server whose clock is ahead.
+func (c *cluster) sign(p *peer, ahead time.Duration, body string) (status int, text string) {
+	status, text, _ = c.service(p).send(raw{target: "TrentService.Sign", body: body, credentials: c.alice, signedAt: time.Now().Add(ahead)})
 	return status, text
 }
 
@@ -205,7 +203,7 @@ func TestClusterDocumentWorksOnce(t *testing.T) {
 		var signed atomic.Int32
 		for i := range 12 {
 			sending.Go(func() {
-				status, text := c.sign(c.peers[i%len(c.peers)], body)
+				status, text := c.sign(c.peers[i%len(c.peers)], 0, body)
 				if status == 200 {
 					signed.Add(1)
 				} else if !strings.Contains(text, "used before") {
@@ -221,28 +219,7 @@ func TestClusterDocumentWorksOnce(t *testing.T) {
 	// Also when the server that took it is gone.
 	c.peers[0].kill(t)
 	c.peers[1].kill(t)
-	if status, text := c.sign(c.peers[2], body); status == 200 || !strings.Contains(text, "used before") {
+	if status, text := c.sign(c.peers[2], 0, body); status == 200 || !strings.Contains(text, "used before") {
 		t.Errorf("%d %s", status, text)
-	}
-}
-
-// What a server does when it is due must not undo that, if its clock is wrong.
-func TestClusterDueAtWrongTime(t *testing.T) {
-	c := startCluster(t, 0)
-	c.alice = c.principal("alice")
-	key := attestedKey(t, c.service(c.peers[0]), types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify)
-	body := signBody(t, key, time.Now())
-	if status, text := c.sign(c.peers[0], body); status != 200 {
-		t.Fatalf("%d %s", status, text)
-	}
-	config := c.config("ahead", c.database.Port)
-	config.Ahead = 10 * time.Minute
-	ahead, files, err := config.open(t.Context())
-	fatal(t, err)
-	defer files.Close()
-	defer ahead.Close()
-	fatal(t, ahead.DoDue(t.Context()))
-	if status, text := c.sign(c.peers[0], body); status == 200 || !strings.Contains(text, "used before") {
-		t.Errorf("after a server ten minutes ahead has cleared up: %d %s", status, text)
 	}
 }

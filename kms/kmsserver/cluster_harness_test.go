@@ -25,7 +25,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/cretula/cretula/internal/datadir"
@@ -55,7 +54,7 @@ type peer struct {
 	dir     string
 	proxy   *pgProxy
 	process *exec.Cmd
-	stdin   io.Closer
+	stdin   io.WriteCloser
 	log     lockedBuffer
 	address string
 	down    atomic.Bool // no client asks it
@@ -63,14 +62,12 @@ type peer struct {
 	answered sync.Map
 }
 
-// startCluster starts servers whose clocks are ahead by as much as is given, or
-// three with the right time.
-func startCluster(t testing.TB, ahead ...time.Duration) *cluster {
+func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	return startClusterOver(t, pgtest.Shared(t), ahead...)
+	return startClusterOver(t, pgtest.Shared(t))
 }
 
-func startClusterOver(t testing.TB, database *pgtest.Server, ahead ...time.Duration) *cluster {
+func startClusterOver(t testing.TB, database *pgtest.Server) *cluster {
 	t.Helper()
 	c := &cluster{t: t, database: database, dir: t.TempDir()}
 	c.name = c.database.Database(t)
@@ -87,13 +84,9 @@ func startClusterOver(t testing.TB, database *pgtest.Server, ahead ...time.Durat
 	})
 	c.admin, err = server.EnsureAdmin(t.Context())
 	fatal(t, err)
-	if len(ahead) == 0 {
-		ahead = make([]time.Duration, 3)
-	}
-	for i, d := range ahead {
+	for i := range 3 {
 		name, proxy := fmt.Sprint("peer", i), newPgProxy(t, c.database.Port)
 		m := &peer{config: c.config(name, proxy.port()), proxy: proxy, dir: filepath.Join(c.dir, name)}
-		m.config.Ahead = d
 		c.peers = append(c.peers, m)
 	}
 	for _, m := range c.peers {
@@ -142,6 +135,13 @@ func (m *peer) start(t testing.TB) {
 	}
 	m.address = strings.TrimSpace(line)
 	m.down.Store(false)
+}
+
+// move sets the clock of the server ahead.
+func (m *peer) move(t testing.TB, ahead time.Duration) {
+	t.Helper()
+	_, err := fmt.Fprintln(m.stdin, ahead)
+	fatal(t, err)
 }
 
 // end stops the server as its administrator would.
@@ -217,13 +217,13 @@ func (b *balancer) choose(n uint32) *peer {
 }
 
 // client asks the peers in turn and, where one fails, the next.
-func (c *cluster) client(who kms.Credentials, peers ...*peer) *awskms.Client {
+func (c *cluster) client(who aws.CredentialsProvider, peers ...*peer) *awskms.Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	c.t.Cleanup(transport.CloseIdleConnections)
 	return awskms.New(awskms.Options{
 		Region: region, BaseEndpoint: aws.String("http://kms.test"),
 		HTTPClient:  &balancer{peers: peers, http: http.Client{Transport: transport}},
-		Credentials: credentials.NewStaticCredentialsProvider(who.AccessKeyID, who.SecretAccessKey, ""),
+		Credentials: who,
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 10, 50*time.Millisecond, noLimit{}
 		}),
@@ -231,7 +231,7 @@ func (c *cluster) client(who kms.Credentials, peers ...*peer) *awskms.Client {
 }
 
 // single asks one peer, once.
-func (c *cluster) single(who kms.Credentials, m *peer) *awskms.Client {
+func (c *cluster) single(who aws.CredentialsProvider, m *peer) *awskms.Client {
 	client := c.client(who, m)
 	options := client.Options()
 	options.Retryer = aws.NopRetryer{}

@@ -261,7 +261,7 @@ func (l *mixedLoad) revive() {
 func TestClusterKillLosesNothing(t *testing.T) {
 	const calls, workers = 1000, 16
 	c := startCluster(t)
-	load := &mixedLoad{t: t, client: c.client(c.admin, c.peers...), total: calls, reach: make(chan struct{})}
+	load := &mixedLoad{t: t, client: c.client(provider(c.admin, ""), c.peers...), total: calls, reach: make(chan struct{})}
 	var working sync.WaitGroup
 	for w := range workers {
 		working.Go(func() { load.run(w) })
@@ -282,7 +282,7 @@ func TestClusterKillLosesNothing(t *testing.T) {
 	load.each("the others", load.check)
 	// The one that was killed goes on where it was.
 	victim.start(t)
-	load.client = c.client(c.admin, victim)
+	load.client = c.client(provider(c.admin, ""), victim)
 	load.each("the killed one", load.check)
 	c.checkAudit(1)
 }

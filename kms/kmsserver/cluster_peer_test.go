@@ -5,11 +5,12 @@
 package kmsserver_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,8 @@ type peerConfig struct {
 	Ahead time.Duration
 }
 
-// runPeer is "cretula kms serve", until standard input ends. It says at which
-// address it serves.
+// runPeer is "cretula kms serve", until standard input ends, whose lines say how far
+// the clock is ahead from then on. It says at which address it serves.
 func runPeer(text string) error {
 	var c peerConfig
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
@@ -50,16 +51,24 @@ func runPeer(text string) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	var ahead atomic.Int64
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		cancel()
+		defer cancel()
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			d, err := time.ParseDuration(lines.Text())
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return
+			}
+			ahead.Store(int64(d))
+		}
 	}()
 	config, err := kmsconfig.Load(c.File)
 	if err != nil {
 		return err
 	}
 	return kmsserve.Run(ctx, config, kmsserve.Options{
-		Log: os.Stderr, Getenv: func(string) string { return "" }, Now: c.now,
+		Log: os.Stderr, Getenv: func(string) string { return "" }, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
 		Ready: func(a kmsserve.Addresses) { fmt.Println(a.KMS) },
 	})
 }
@@ -76,7 +85,9 @@ func (c *peerConfig) open(ctx context.Context) (*kms.Server, *datadir.Dir, error
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := config.Parts(nil).Create(ctx, config.Meta())
+	places := config.Parts(nil)
+	places.Postgres.Now = c.now
+	files, err := places.Create(ctx, config.Meta())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"github.com/cretula/cretula/kms"
@@ -26,7 +27,7 @@ type binding struct {
 	name string
 	// use is the request that the change forbids; its error says how.
 	use    func(c *awskms.Client) error
-	who    kms.Credentials
+	who    aws.CredentialsProvider
 	change func() error
 	// codes are those that forbid.
 	codes string
@@ -61,11 +62,12 @@ func encrypts(key *string) func(*awskms.Client) error {
 func (c *cluster) bindings(through *awskms.Client) []binding {
 	const denied = "AccessDeniedException"
 	ctx := c.t.Context()
-	all := []binding{}
+	all, accessKeys := []binding{}, map[string]string{}
 	add := func(name, codes string, policies []string, prepare func(user string) (use func(*awskms.Client) error, change func() error)) {
 		who := c.principal(name, policies...)
+		accessKeys[name] = who.AccessKeyID
 		use, change := prepare(name)
-		all = append(all, binding{name: name, use: use, who: who, change: change, codes: codes})
+		all = append(all, binding{name: name, use: use, who: provider(who, ""), change: change, codes: codes})
 	}
 	add("policy", denied, nil, func(user string) (func(*awskms.Client) error, func() error) {
 		key := c.key(through, may("policy"))
@@ -118,7 +120,7 @@ func (c *cluster) bindings(through *awskms.Client) []binding {
 			return err
 		},
 		"access-key": func(user string) error {
-			_, err := c.own.SetAccessKeyActive(ctx, accessKeyOf(all, user), false)
+			_, err := c.own.SetAccessKeyActive(ctx, accessKeys[user], false)
 			return err
 		},
 		"removed": func(user string) error {
@@ -126,28 +128,57 @@ func (c *cluster) bindings(through *awskms.Client) []binding {
 			return err
 		},
 	} {
-		policy := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:GenerateRandom","Resource":"*"}}`
 		codes := "UnrecognizedClientException InvalidClientTokenId"
 		if name == "identity" {
 			codes = denied
 		}
-		add(name, codes, []string{policy}, func(user string) (func(*awskms.Client) error, func() error) {
-			return func(c *awskms.Client) error {
-				_, err := c.GenerateRandom(background, &awskms.GenerateRandomInput{NumberOfBytes: aws.Int32(8)})
-				return err
-			}, func() error { return change(user) }
+		add(name, codes, []string{randomPolicy}, func(user string) (func(*awskms.Client) error, func() error) {
+			return random, func() error { return change(user) }
+		})
+	}
+	return append(all, c.sessionBindings()...)
+}
+
+// sessionBindings end the sessions of roles in different ways.
+func (c *cluster) sessionBindings() (all []binding) {
+	ctx, first := c.t.Context(), c.service(c.peers[0])
+	for name, change := range map[string]func(user, role string) error{
+		"session-revoked": func(_, role string) error {
+			_, err := c.own.ChangePrincipal(ctx, role, "", kms.PrincipalChange{RevokedBefore: aws.Time(time.Now())})
+			return err
+		},
+		"session-disabled": func(_, role string) error {
+			_, err := c.own.ChangePrincipal(ctx, role, "", kms.PrincipalChange{Disabled: aws.Bool(true)})
+			return err
+		},
+		"session-orphaned": func(_, role string) error {
+			_, err := c.own.RemovePrincipal(ctx, role, "")
+			return err
+		},
+		"session-of-removed": func(user, _ string) error {
+			_, err := c.own.RemovePrincipal(ctx, user, "")
+			return err
+		},
+	} {
+		user, role := c.principal(name), name+"-role"
+		_, err := c.own.AddPrincipal(ctx, kms.Principal{
+			Type: kms.Role, Name: role, TrustPolicy: trusting("arn:aws:iam::" + account + ":user/" + name), Policies: []string{randomPolicy},
+		})
+		fatal(c.t, err)
+		session := first.mustAssume(provider(user, ""), func(in *awssts.AssumeRoleInput) {
+			in.RoleArn = aws.String("arn:aws:iam::" + account + ":role/" + role)
+		})
+		all = append(all, binding{
+			name: name, use: random, who: session, codes: "UnrecognizedClientException",
+			change: func() error { return change(name, role) },
 		})
 	}
 	return all
 }
 
-func accessKeyOf(all []binding, name string) string {
-	for _, b := range all {
-		if b.name == name {
-			return b.who.AccessKeyID
-		}
-	}
-	return ""
+func random(c *awskms.Client) error {
+	_, err := c.GenerateRandom(background, &awskms.GenerateRandomInput{NumberOfBytes: aws.Int32(8)})
+	return err
 }
 
 // A sentRequest is a request to one server and when it was sent.
@@ -177,7 +208,7 @@ func watch(c *awskms.Client, use func(*awskms.Client) error, stop <-chan struct{
 func (c *cluster) bindsWithinASecond() {
 	t := c.t
 	t.Helper()
-	all := c.bindings(c.client(c.admin, c.peers[0]))
+	all := c.bindings(c.client(provider(c.admin, ""), c.peers[0]))
 	var asking sync.WaitGroup
 	answered := make([]atomic.Int64, len(all)) // nanoseconds after begun
 	begun, stop := time.Now(), make(chan struct{})
