@@ -88,7 +88,11 @@ func findEvent(ctx context.Context, env *cli.Env, w where, id string) (*kms.Even
 		if err != nil {
 			return nil, err
 		}
-		event, err := findEventInFolder(ctx, dir, id)
+		auditDir, err := (&auditPlace{where: w}).dir(env)
+		if err != nil {
+			return nil, err
+		}
+		event, err := findEventInFolder(ctx, dir, auditDir, id)
 		if err == nil || errors.Is(err, kms.ErrNoDecision) || named || endpoint == "" {
 			return event, err
 		}
@@ -100,10 +104,14 @@ func findEvent(ctx context.Context, env *cli.Env, w where, id string) (*kms.Even
 	return askForEvent(ctx, env, endpoint, id)
 }
 
-func findEventInFolder(ctx context.Context, dir, id string) (*kms.Event, error) {
+func findEventInFolder(ctx context.Context, dir, auditDir, id string) (*kms.Event, error) {
 	client, err := adminsock.Dial(ctx, dir)
 	if errors.Is(err, adminsock.ErrNoServer) {
-		return datadir.FindEvent(ctx, dir, id)
+		event, err := datadir.FindEvent(ctx, auditDir, id)
+		if errors.Is(err, datadir.ErrNone) {
+			err = fmt.Errorf("%s: %w", dir, datadir.ErrNone)
+		}
+		return event, err
 	}
 	if err != nil {
 		return nil, err

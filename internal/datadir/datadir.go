@@ -243,12 +243,12 @@ func (d *Dir) Close() error {
 	return errors.Join(errs...)
 }
 
-// FindEvent looks for the event of a decision in the audit log of the folder,
-// which may be in use. The error matches [ErrNone] or [kms.ErrNoDecision].
+// FindEvent looks for the event of a decision in the folder of an audit log, which
+// may be in use. The error matches [ErrNone] or [kms.ErrNoDecision].
 func FindEvent(ctx context.Context, path, decision string) (*kms.Event, error) {
-	entry, err := audit.Find(ctx, filepath.Join(path, AuditDir), decision)
+	entry, err := audit.Find(ctx, path, decision)
 	if errors.Is(err, audit.ErrNone) {
-		return nil, fmt.Errorf("%s: %w", path, ErrNone)
+		return nil, ErrNone
 	}
 	if errors.Is(err, audit.ErrNotFound) {
 		return nil, kms.ErrNoDecision

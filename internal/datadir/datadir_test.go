@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := FindEvent(t.Context(), path, "d-0"); !errors.Is(err, kms.ErrNoDecision) {
+	if _, err := FindEvent(t.Context(), filepath.Join(path, AuditDir), "d-0"); !errors.Is(err, kms.ErrNoDecision) {
 		t.Errorf("no event: %v", err)
 	}
 	if _, err := FindEvent(t.Context(), path+"y", "d-0"); !errors.Is(err, ErrNone) {
