@@ -173,7 +173,7 @@ func checkOperated(t *testing.T, out, journal string) {
 	t.Helper()
 	for _, part := range []string{
 		`{"status":"ok"}`, `{"status":"ready"}`, "\ncretula_kms_emulated 0\n", "\ncretula_kms_certificate_remaining_seconds 7", // of 90 days
-		"root key pkcs11", "backed up ", " 0 findings", "== the end",
+		"root key pkcs11", "backed up ", " 0 findings", " Decrypt ", "== the end",
 	} {
 		if !strings.Contains(out, part) {
 			t.Errorf("no %q in\n%s", part, out)
