@@ -77,15 +77,51 @@ func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (
 		if done.Epoch, err = raiseEpoch(ctx, l, known); err != nil {
 			return err
 		}
-		return c.record(ctx, root, l, "RestoreStore", map[string]any{
+		parameters := map[string]any{
 			"storeId": done.StoreID, "backupId": r.Header.ID, "backupCreated": r.Header.Created, "rows": rows,
 			"epoch": done.Epoch, "replace": replace,
-		})
+		}
+		if err := c.leaveLogs(ctx, l, parameters); err != nil {
+			return err
+		}
+		return c.record(ctx, root, l, "RestoreStore", parameters)
 	})
 	if err != nil {
 		return Transferred{}, err
 	}
 	return done, c.settle(ctx)
+}
+
+// leaveLogs has a store that is restored without its audit log go on with a new one:
+// the rows that would miss the logs that this server had are deleted, and the event
+// of the restore says which those are and how many records they had.
+func (c *Config) leaveLogs(ctx context.Context, l *ledger.Ledger, parameters map[string]any) error {
+	if exists(c.AuditDir) {
+		return nil
+	}
+	heads, err := kms.AuditHeads(l).Heads(ctx)
+	if err != nil {
+		return err
+	}
+	left := map[string]any{}
+	for _, text := range heads {
+		head, err := audit.ParseHead(text)
+		if err != nil {
+			return err
+		}
+		if head.Server != c.Audit.Server {
+			continue
+		}
+		left[head.Chain] = head.Count
+		err = l.Update(ctx, func(tx *ledger.Tx) error { return tx.Delete(kms.AuditHeadTable, head.Chain) })
+		if err != nil {
+			return err
+		}
+	}
+	if len(left) > 0 {
+		parameters["auditLogsLeft"] = left
+	}
+	return nil
 }
 
 // Migrate copies the store to another place, a path or a URL where there is no

@@ -162,8 +162,13 @@ func wantRefusal(t *testing.T, what string, err error, want reason.Reason, rule 
 func TestBackupAndRestore(t *testing.T) {
 	eachStore(t, func(t *testing.T, c Config) {
 		d := mustCreate(t, c)
+		f := fill(t, server(t, d))
+		mustClose(t, d) // with a head of the audit log
+		d, err := c.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		s := server(t, d)
-		f := fill(t, s)
 		file := mustBackup(t, s)
 		later := f.createKey(t, s, "made after the backup")
 		for _, secret := range []string{f.admin.SecretAccessKey, f.admin.AccessKeyID, f.key, "easy to find", "admin"} {
@@ -173,7 +178,7 @@ func TestBackupAndRestore(t *testing.T) {
 		}
 		mustClose(t, d)
 
-		_, err := c.Restore(t.Context(), bytes.NewReader(file), false)
+		_, err = c.Restore(t.Context(), bytes.NewReader(file), false)
 		if !errors.Is(err, ErrNotEmpty) {
 			t.Errorf("into a store that is there: %v", err)
 		}
@@ -206,10 +211,68 @@ func TestBackupAndRestore(t *testing.T) {
 			t.Fatalf("elsewhere: %+v, %v", done, err)
 		}
 		f.works(t, other)
+		verifiesAudit(t, other)
 		// The first one is behind from now on.
 		_, err = c.Open(t.Context())
 		wantRefusal(t, "the store of before", err, reason.Stale, "store.rolled-back")
 	})
+}
+
+// verifiesAudit compares the audit log with the heads in the store.
+func verifiesAudit(t *testing.T, c Config) {
+	t.Helper()
+	d, err := c.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	report, err := server(t, d).CheckStore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := c.VerifyAudit(t.Context(), report.StoreID, report.AuditHeads)
+	if err != nil || len(log.Findings) > 0 || log.Records == 0 {
+		t.Errorf("audit log: %+v, %v", log, err)
+	}
+}
+
+// TestRestoreDamaged puts a backup in place of a file that cannot be read any more.
+func TestRestoreDamaged(t *testing.T) {
+	c := newConfig(t, "")
+	d := mustCreate(t, c)
+	s := server(t, d)
+	f := fill(t, s)
+	file := mustBackup(t, s)
+	if _, err := c.Restore(t.Context(), bytes.NewReader(file), true); !errors.Is(err, keystore.ErrInUse) {
+		t.Errorf("while it is open: %v", err)
+	}
+	mustClose(t, d)
+	path := filepath.Join(c.Dir, StoreFile)
+	if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Restore(t.Context(), bytes.NewReader(file), false); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("without replace: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "damaged" {
+		t.Errorf("the file was changed (%v)", err)
+	}
+	if _, err := c.Restore(t.Context(), bytes.NewReader(file), true); err != nil {
+		t.Fatal(err)
+	}
+	f.works(t, c)
+	verifiesAudit(t, c)
+	if left, err := filepath.Glob(filepath.Join(c.Dir, ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	// And where the file is gone.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Restore(t.Context(), bytes.NewReader(file), false); err != nil {
+		t.Fatal(err)
+	}
+	f.works(t, c)
 }
 
 // wantEvents looks for events by their names.
