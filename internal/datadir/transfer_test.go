@@ -558,8 +558,20 @@ func TestRolledBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.createKey(t, server(t, d), "newer")
+		oldEpoch, err := os.ReadFile(c.RootKey.EpochPath())
+		if err != nil {
+			t.Fatal(err)
+		}
 		mustClose(t, d)
 		f.works(t, c)
+		// A file that is behind is brought up to date.
+		if err := os.WriteFile(c.RootKey.EpochPath(), oldEpoch, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.works(t, c)
+		if now, err := os.ReadFile(c.RootKey.EpochPath()); err != nil || bytes.Equal(now, oldEpoch) {
+			t.Errorf("the epoch file was left behind (%v)", err)
+		}
 		restoreOld()
 		before := fingerprint(t, c)
 		_, err = c.Open(t.Context())

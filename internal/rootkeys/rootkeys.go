@@ -45,9 +45,9 @@ type Spec struct {
 	// File is the root key file, which [Create] makes: with the key in it, or
 	// what the holder has made of it. It is 0600 in a folder 0700.
 	File string `toml:"file" json:"file,omitempty"`
-	// EpochFile is where the state of the store is noted that a later start
-	// compares with, see [Epoch]. It must be writable and must not lie with the
-	// store. Empty: beside File, with ".epoch" behind its name.
+	// EpochFile notes how far the store has come, so that one that was rolled back is
+	// noticed. It must be writable and must not lie with the store. Empty: beside
+	// File, with ".epoch" behind its name.
 	EpochFile string `toml:"epoch_file" json:"epoch_file,omitempty"`
 
 	// PassphraseFile has the passphrase of kind passphrase, perhaps with one line
