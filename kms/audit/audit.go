@@ -34,6 +34,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cretula/cretula/internal/durable"
@@ -175,7 +176,8 @@ type Log struct {
 	syncing time.Duration
 
 	keeper  keeper
-	checked sync.Map // see finder
+	refused atomic.Bool // the last batch was not written
+	checked sync.Map    // see finder
 
 	mu      sync.Mutex
 	pending *batch

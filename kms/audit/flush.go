@@ -106,6 +106,7 @@ func (l *Log) flush() {
 			return
 		}
 		b.err = l.writeBatch(b)
+		l.refused.Store(b.err != nil)
 		close(b.done)
 	}
 }

@@ -2,7 +2,12 @@
 
 package audit
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
 
 // Stats are figures of a log, for metrics.
 type Stats struct {
@@ -27,10 +32,34 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
-// Ready returns why no Append can succeed, nil if one may. That the disk has become
-// full shows only when something is written.
+// Ready returns why no Append can succeed, nil if one may. Where the last one has
+// failed, of a full disk for instance, it tries whether the disk takes something
+// again: nobody may append until this says that it does.
 func (l *Log) Ready() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.failed
+	failed := l.failed
+	l.mu.Unlock()
+	if failed != nil || !l.refused.Load() {
+		return failed
+	}
+	return l.probe()
+}
+
+// probeSize is more than most records have.
+const probeSize = 64 << 10
+
+// probe writes a file into the folder and takes it away again.
+func (l *Log) probe() (err error) {
+	f, err := os.CreateTemp(l.dir, ".probe-*") // 0600
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	_, err = f.Write(make([]byte, probeSize))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close(), os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
 }
