@@ -56,8 +56,8 @@ type peer struct {
 	process *exec.Cmd
 	stdin   io.WriteCloser
 	log     lockedBuffer
-	address string
-	down    atomic.Bool // no client asks it
+	address atomic.Value // a string, the one since the last start
+	down    atomic.Bool  // no client asks it
 	// answered are the request ids that it has answered with 200.
 	answered sync.Map
 }
@@ -133,7 +133,7 @@ func (m *peer) start(t testing.TB) {
 	if err != nil {
 		t.Fatalf("a server does not start: %v\n%s", err, m.log.String())
 	}
-	m.address = strings.TrimSpace(line)
+	m.address.Store(strings.TrimSpace(line))
 	m.down.Store(false)
 }
 
@@ -189,7 +189,7 @@ func (b *balancer) Do(r *http.Request) (*http.Response, error) {
 		host = r.URL.Host
 	}
 	r = r.Clone(r.Context())
-	r.Host, r.URL.Host = host, m.address
+	r.Host, r.URL.Host = host, m.address.Load().(string)
 	response, err := b.http.Do(r)
 	if err != nil {
 		return nil, err
@@ -225,7 +225,7 @@ func (c *cluster) client(who aws.CredentialsProvider, peers ...*peer) *awskms.Cl
 		HTTPClient:  &balancer{peers: peers, http: http.Client{Transport: transport}},
 		Credentials: who,
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
-			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 10, 50*time.Millisecond, noLimit{}
+			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 300, 50*time.Millisecond, noLimit{}
 		}),
 	})
 }

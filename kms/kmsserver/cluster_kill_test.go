@@ -24,6 +24,8 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/cretula/cretula/internal/datadir"
+	"github.com/cretula/cretula/internal/need"
+	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/ledger"
@@ -256,27 +258,35 @@ func (l *mixedLoad) revive() {
 	time.Sleep(ledger.Recent)
 }
 
+// startLoad begins calls by 16 workers; done waits for their end.
+func (c *cluster) startLoad(calls int32) (load *mixedLoad, done func()) {
+	load = &mixedLoad{t: c.t, client: c.client(provider(c.admin, ""), c.peers...), total: calls, reach: make(chan struct{})}
+	var working sync.WaitGroup
+	for w := range 16 {
+		working.Go(func() { load.run(w) })
+	}
+	return load, func() {
+		c.t.Helper()
+		working.Wait()
+		if n := load.count.Load(); n < calls || load.repeat.Load() == 0 {
+			c.t.Errorf("%d calls, %d attempts more", n, load.repeat.Load())
+		}
+		c.t.Logf("%d calls with %d keys, %d attempts more", load.count.Load(), len(load.keys), load.repeat.Load())
+		for i := range c.peers {
+			c.checkAudit(i)
+		}
+	}
+}
+
 // One of three servers is killed in the middle of a thousand calls. Nothing that
 // was answered is lost, whoever answered it.
 func TestClusterKillLosesNothing(t *testing.T) {
-	const calls, workers = 1000, 16
 	c := startCluster(t)
-	load := &mixedLoad{t: t, client: c.client(provider(c.admin, ""), c.peers...), total: calls, reach: make(chan struct{})}
-	var working sync.WaitGroup
-	for w := range workers {
-		working.Go(func() { load.run(w) })
-	}
+	load, done := c.startLoad(1000)
 	<-load.reach
 	victim := c.peers[1]
 	victim.kill(t)
-	working.Wait()
-	if n := load.count.Load(); n < calls || load.repeat.Load() == 0 {
-		t.Errorf("%d calls, %d attempts more", n, load.repeat.Load())
-	}
-	t.Logf("%d calls with %d keys, %d attempts more", load.count.Load(), len(load.keys), load.repeat.Load())
-	for i := range c.peers {
-		c.checkAudit(i)
-	}
+	done()
 	victim.down.Store(true)
 	load.revive()
 	load.each("the others", load.check)
@@ -285,6 +295,31 @@ func TestClusterKillLosesNothing(t *testing.T) {
 	load.client = c.client(provider(c.admin, ""), victim)
 	load.each("the killed one", load.check)
 	c.checkAudit(1)
+}
+
+// Servers and the database are killed, one after the other, and start again.
+func TestClusterKillsLoseNothing(t *testing.T) {
+	need.Long(t)
+	c := startClusterOver(t, pgtest.New(t))
+	load, done := c.startLoad(10_000)
+	<-load.reach
+	for round := range 4 {
+		for _, victim := range c.peers {
+			victim.kill(t)
+			time.Sleep(500 * time.Millisecond)
+			victim.start(t)
+		}
+		if round%2 == 0 {
+			c.database.Kill(t)
+			c.database.Start(t)
+		}
+	}
+	if load.over() {
+		t.Errorf("the calls were over before the last kill")
+	}
+	done()
+	load.revive()
+	load.each("all", load.check)
 }
 
 // checkAudit wants the audit log of a server to be as the server wrote it, with a
