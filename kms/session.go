@@ -69,9 +69,12 @@ const (
 	tokenNonceSize = 12
 	tokenHeader    = 1 + tokenKeyIDSize + tokenNonceSize
 	// maxToken bounds a token in characters. What issue seals is less: the limits of
-	// STS and maxPacked keep it below 8 KiB.
+	// STS, maxPacked and maxChain keep it below 12 KiB.
 	maxToken = 16 << 10
 )
+
+// TokenUtilization is how much of the allowed size a session token takes, in percent.
+func TokenUtilization(token string) int { return (len(token)*100 + maxToken - 1) / maxToken }
 
 // tokenBinding is the additional data of a token: all that stands before the nonce.
 func tokenBinding(head []byte) []byte {

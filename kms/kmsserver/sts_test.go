@@ -108,11 +108,11 @@ func TestAssumeRole(t *testing.T) {
 	worker, err := s.kms.FindPrincipal(t.Context(), "worker", "")
 	wantNil(t, err)
 	const session = "arn:aws:sts::000000000000:assumed-role/worker/job-1"
-	if *out.AssumedRoleUser.Arn != session || *out.AssumedRoleUser.AssumedRoleId != worker.ID+":job-1" || out.PackedPolicySize != nil || out.SourceIdentity != nil {
+	if *out.AssumedRoleUser.Arn != session || *out.AssumedRoleUser.AssumedRoleId != worker.ID+":job-1" || *out.SessionTokenSize != int32(len(*out.Credentials.SessionToken)) || *out.SessionTokenUtilization < 1 || *out.SessionTokenUtilization > 10 || out.SourceIdentity != nil {
 		t.Errorf("%+v", out)
 	}
 	c := out.Credentials
-	if !strings.HasPrefix(*c.AccessKeyId, "ASIA") || len(*c.AccessKeyId) != 20 || len(*c.SecretAccessKey) != 40 || c.Expiration.Sub(time.Now()).Round(time.Minute) != time.Hour {
+	if !strings.HasPrefix(*c.AccessKeyId, "ASIA") || len(*c.AccessKeyId) != 20 || len(*c.SecretAccessKey) != 40 || time.Until(*c.Expiration).Round(time.Minute) != time.Hour {
 		t.Errorf("credentials %s, expire %v", *c.AccessKeyId, c.Expiration)
 	}
 	if err := describe(s, ofSession(c), key); err != nil {
@@ -380,6 +380,9 @@ func TestGetSessionToken(t *testing.T) {
 	}
 	if left := time.Until(*out.Credentials.Expiration).Round(time.Minute); left != 12*time.Hour {
 		t.Errorf("expires in %v", left)
+	}
+	if *out.SessionTokenSize != int32(len(*out.Credentials.SessionToken)) || *out.SessionTokenUtilization < 1 {
+		t.Errorf("%d bytes, %d percent", *out.SessionTokenSize, *out.SessionTokenUtilization)
 	}
 	session := ofSession(out.Credentials)
 	if err := describe(s, session, key); err != nil {

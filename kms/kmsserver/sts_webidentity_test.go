@@ -98,7 +98,7 @@ func TestAssumeRoleWithWebIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *out.SubjectFromWebIdentityToken != "build:main" || *out.Provider != providerARN || *out.Audience != "cretula" || *out.SourceIdentity != "someone" ||
-		*out.AssumedRoleUser.Arn != "arn:aws:sts::000000000000:assumed-role/worker/build-2" || out.PackedPolicySize == nil {
+		*out.AssumedRoleUser.Arn != "arn:aws:sts::000000000000:assumed-role/worker/build-2" || *out.SessionTokenSize != int32(len(*out.Credentials.SessionToken)) {
 		t.Errorf("%+v", out)
 	}
 	tagged := s.key(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/admin"},"Action":"kms:*","Resource":"*"},

@@ -32,6 +32,14 @@ type assumedRoleUserXML struct {
 	Arn           string
 }
 
+type tokenSizeXML struct {
+	SessionTokenSize, SessionTokenUtilization int
+}
+
+func tokenSizeOf(c *kms.TemporaryCredentials) tokenSizeXML {
+	return tokenSizeXML{len(c.SessionToken), kms.TokenUtilization(c.SessionToken)}
+}
+
 func credentialsOf(c *kms.TemporaryCredentials) credentialsXML {
 	return credentialsXML{c.AccessKeyID, c.SecretAccessKey, c.SessionToken, c.Expiration.UTC().Format(time.RFC3339)}
 }
@@ -45,7 +53,10 @@ func callerIdentityResult(out *kms.CallerIdentity) any {
 }
 
 func sessionTokenResult(out *kms.TemporaryCredentials) any {
-	return struct{ Credentials credentialsXML }{credentialsOf(out)}
+	return struct {
+		Credentials credentialsXML
+		tokenSizeXML
+	}{credentialsOf(out), tokenSizeOf(out)}
 }
 
 func assumeRoleResult(out *kms.AssumedRole) any {
@@ -54,7 +65,8 @@ func assumeRoleResult(out *kms.AssumedRole) any {
 		Credentials      credentialsXML
 		PackedPolicySize *int   `xml:",omitempty"`
 		SourceIdentity   string `xml:",omitempty"`
-	}{assumedRoleUserXML{out.AssumedRoleID, out.Arn}, credentialsOf(&out.Credentials), out.PackedPolicySize, out.SourceIdentity}
+		tokenSizeXML
+	}{assumedRoleUserXML{out.AssumedRoleID, out.Arn}, credentialsOf(&out.Credentials), out.PackedPolicySize, out.SourceIdentity, tokenSizeOf(&out.Credentials)}
 }
 
 func webIdentityResult(out *kms.AssumedRole) any {
@@ -64,7 +76,8 @@ func webIdentityResult(out *kms.AssumedRole) any {
 		Credentials                                     credentialsXML
 		PackedPolicySize                                *int   `xml:",omitempty"`
 		SourceIdentity                                  string `xml:",omitempty"`
-	}{out.Subject, out.Audience, out.Provider, assumedRoleUserXML{out.AssumedRoleID, out.Arn}, credentialsOf(&out.Credentials), out.PackedPolicySize, out.SourceIdentity}
+		tokenSizeXML
+	}{out.Subject, out.Audience, out.Provider, assumedRoleUserXML{out.AssumedRoleID, out.Arn}, credentialsOf(&out.Credentials), out.PackedPolicySize, out.SourceIdentity, tokenSizeOf(&out.Credentials)}
 }
 
 // stsAnswer is the XML of a successful answer.
