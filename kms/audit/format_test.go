@@ -116,3 +116,16 @@ func TestFormatOpenSSL(t *testing.T) {
 		t.Errorf("%s, %v", out, err)
 	}
 }
+
+// docs/rules.md has the rule and reason of every problem.
+func TestRules(t *testing.T) {
+	page, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []Problem{Unreadable, Edited, Inserted, BadHead, Missing, Moved, CutTail, OtherRecord, Replaced} {
+		if row := "| `audit." + p.rule() + "` | " + p.Reason().String() + " |"; !bytes.Contains(page, []byte(row)) {
+			t.Errorf("docs/rules.md lacks %s", row)
+		}
+	}
+}

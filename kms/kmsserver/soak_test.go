@@ -326,6 +326,7 @@ func (s *soak) eventCounts() map[string]int {
 	s.t.Helper()
 	reader, err := s.files.Audit.Reader()
 	fatal(s.t, err)
+	defer reader.Close()
 	count := map[string]int{}
 	for {
 		entry, err := reader.Next()
@@ -335,7 +336,8 @@ func (s *soak) eventCounts() map[string]int {
 		fatal(s.t, err)
 		var event kms.Event
 		fatal(s.t, json.Unmarshal(entry.Event, &event))
-		if event.RequestID != "" { // else it is of no request
+		// Else it is of no request, or a sample of those that authentication refused.
+		if event.RequestID != "" && event.EventName != "UnauthenticatedRequests" {
 			count[event.RequestID]++
 		}
 	}
