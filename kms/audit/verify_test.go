@@ -48,6 +48,8 @@ func (m *memoryHeads) Heads(context.Context) (all [][]byte, err error) {
 }
 
 func (m *memoryHeads) known(t testing.TB) (all []Head) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, text := range m.heads {
 		h, err := ParseHead(text)
 		if err != nil {
