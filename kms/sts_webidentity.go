@@ -20,30 +20,48 @@ type WebIdentityVerifier interface {
 
 // AssumeRoleWithWebIdentity returns credentials of a session of a role for a token of
 // an OIDC provider that is configured, if the trust policy of the role allows it.
-// Nobody signs the request: of caller only what it says of the request counts.
-// Source: AWS STS API Reference, "AssumeRoleWithWebIdentity".
+// Nobody signs the request: of caller only what it says of the request counts. One
+// without a token that is good comes from nobody, and is noted as such: see
+// [Server.NoteUnauthenticated]. Source: AWS STS API Reference,
+// "AssumeRoleWithWebIdentity".
 func (s *Server) AssumeRoleWithWebIdentity(ctx context.Context, caller *Caller, in *AssumeRoleWithWebIdentityInput) (*AssumedRole, error) {
 	from := *caller
 	from.Principal, from.AccessKeyID, from.Session, from.rows = Principal{}, "", nil, nil
-	return runSTS(ctx, s, &from, opWebIdentity, in, func(c *call) (*AssumedRole, error) { return c.webIdentity(in) })
+	claims, err := s.verifyWebIdentity(ctx, in)
+	if err == nil {
+		return runSTS(ctx, s, &from, opWebIdentity, in, func(c *call) (*AssumedRole, error) { return c.webIdentity(in, claims) })
+	}
+	refused, ok := errors.AsType[*kmsapi.Error](stsError(err))
+	if !ok {
+		return nil, Fault(err)
+	}
+	s.NoteUnauthenticated(ctx, Unauthenticated{
+		Code: refused.Code, SourceIP: caller.SourceIP, Operation: opWebIdentity.Name, RequestID: caller.RequestID, UserAgent: caller.UserAgent,
+	})
+	return nil, refused
 }
 
-func (c *call) webIdentity(in *AssumeRoleWithWebIdentityInput) (*AssumedRole, error) {
+// verifyWebIdentity returns what the token of a request says.
+func (s *Server) verifyWebIdentity(ctx context.Context, in *AssumeRoleWithWebIdentityInput) (*oidc.Claims, error) {
+	if err := kmsapi.Validate(in); err != nil {
+		return nil, err
+	}
 	switch {
 	case len(in.PolicyArns) > 0:
 		return nil, unsupportedSTS("managed policies: PolicyArns")
 	case in.ProviderId != nil:
 		return nil, unsupportedSTS("providers of OAuth 2.0 access tokens: ProviderId")
-	case c.server.webIdentities == nil:
+	case s.webIdentities == nil:
 		return nil, kmsapi.Errorf(STSInvalidIdentity, "No OpenIDConnect provider found in your account for the issuer of the token.")
 	}
-	claims, err := c.server.webIdentities.Verify(c.ctx, *in.WebIdentityToken)
+	claims, err := s.webIdentities.Verify(ctx, *in.WebIdentityToken)
 	if refused, ok := errors.AsType[*oidc.Error](err); ok {
 		return nil, &kmsapi.Error{Code: kmsapi.Code(refused.Code), Message: refused.Message, Err: refused.Err}
 	}
-	if err != nil {
-		return nil, err
-	}
+	return claims, err
+}
+
+func (c *call) webIdentity(in *AssumeRoleWithWebIdentityInput, claims *oidc.Claims) (*AssumedRole, error) {
 	role, err := c.findRole(*in.RoleArn)
 	if err != nil {
 		return nil, err

@@ -133,6 +133,7 @@ func TestWebIdentityRefusals(t *testing.T) {
 		"other account":    {good, "arn:aws:iam::111111111111:role/worker", "AccessDenied", 403},
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := len(s.events("AssumeRoleWithWebIdentity"))
 			_, err := s.sts(aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(t.Context(), &awssts.AssumeRoleWithWebIdentityInput{
 				RoleArn: &c.role, RoleSessionName: aws.String("build-1"), WebIdentityToken: &c.token,
 			})
@@ -143,11 +144,18 @@ func TestWebIdentityRefusals(t *testing.T) {
 			if code != c.code || status != c.status || c.code == "AccessDenied" && message != "Not authorized to perform sts:AssumeRoleWithWebIdentity" && !strings.HasPrefix(message, "Not authorized to perform: sts:") {
 				t.Errorf("%d %s %s", status, code, message)
 			}
-			event := s.lastEvent(t, "AssumeRoleWithWebIdentity")
-			if text := fmt.Sprint(event); strings.Contains(text, c.token) || event["errorCode"] == nil {
-				t.Errorf("on record: %s", text)
+			// Nobody is known who sent what is no good token: that is counted only.
+			recorded := s.events("AssumeRoleWithWebIdentity")
+			if known := c.code == "AccessDenied" || name == "bad tags"; len(recorded)-before != map[bool]int{true: 1}[known] {
+				t.Errorf("%d events", len(recorded)-before)
+			}
+			if text := fmt.Sprint(recorded, s.events("UnauthenticatedRequests")); strings.Contains(text, c.token) {
+				t.Error("the token is on record")
 			}
 		})
+	}
+	if noted := s.events("UnauthenticatedRequests"); len(noted) != 3 { // one of each code
+		t.Errorf("%d events of requests without authentication", len(noted))
 	}
 	// Without a provider no token is one.
 	plain := newService(t)
