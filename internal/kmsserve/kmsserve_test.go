@@ -7,6 +7,8 @@ package kmsserve
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,6 +29,7 @@ import (
 
 	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/kmsconfig"
+	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/internal/pgtest"
 	"github.com/cretula/cretula/internal/rootkeys"
 	"github.com/cretula/cretula/kms"
@@ -405,4 +409,55 @@ func TestReadiness(t *testing.T) {
 			t.Errorf("%s is in the log %d times", part, strings.Count(r.log.String(), part))
 		}
 	}
+}
+
+// TestTLS: the clients' listener and that of the metrics have the certificate, on any
+// address, and say for how long.
+func TestTLS(t *testing.T) {
+	openssl := need.Program(t, "openssl")
+	config, admin := configure(t, "[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n[metrics]\nlisten = \"0.0.0.0:0\"\ntls = true\n")
+	config.Listen = "0.0.0.0:0"
+	if out, err := exec.Command(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "10", "-subj", "/CN=kms",
+		"-addext", "subjectAltName=IP:127.0.0.1", "-keyout", string(config.TLS.Key), "-out", string(config.TLS.Certificate)).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.Chmod(string(config.TLS.Key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(string(config.TLS.Certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	r := run(t, config, nil)
+	at := func(a net.Addr) string {
+		_, port, err := net.SplitHostPort(a.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "https://127.0.0.1:" + port
+	}
+	c := awskms.New(awskms.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(at(r.KMS)), HTTPClient: trusting,
+		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
+	})
+	if _, err := c.CreateKey(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := http.Get(at(r.KMS)); err == nil {
+		t.Error("a client that does not know the certificate talks to it")
+	}
+	answer, err := trusting.Get(at(r.Metrics) + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	metrics, err := io.ReadAll(answer.Body)
+	if err != nil || !strings.Contains(string(metrics), "\ncretula_kms_certificate_remaining_seconds 8") { // 8.6e+05
+		t.Errorf("%v\n%s", err, metrics)
+	}
+	trusting.CloseIdleConnections()
+	r.end(t)
 }

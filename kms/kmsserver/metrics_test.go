@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,8 @@ func TestMetricNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer server.Close()
+	makePair(t, server)
 	m := NewMetrics()
 	m.Watch(server, expiring(t))
 	m.WatchAudit(files.Audit)
@@ -86,4 +89,49 @@ func expiring(t *testing.T) *Certificate {
 	c := &Certificate{}
 	c.current.Store(&tls.Certificate{Leaf: &x509.Certificate{NotAfter: time.Now().Add(time.Hour)}})
 	return c
+}
+
+// TestDocumentedMetrics: the alarms that docs/operating.md tells of are of figures
+// that there are, and it tells of no others.
+func TestDocumentedMetrics(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "metrics.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for line := range strings.Lines(string(golden)) {
+		known[strings.Fields(line)[0]] = true
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operating.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`\bcretula_[a-z]+_[a-z_]+[a-z]`).FindAllString(string(text), -1)
+	if len(found) < 10 {
+		t.Fatalf("only %q", found)
+	}
+	for _, name := range found {
+		if !known[name] {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
+// makePair has the service make an RSA key, from when on it keeps pairs ready.
+func makePair(t *testing.T, server *kms.Server) {
+	t.Helper()
+	credentials, err := server.EnsureAdmin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := server.FindAccessKey(t.Context(), credentials.AccessKeyID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := found.Caller
+	caller.Region = "us-east-1"
+	spec, usage := kmsapi.SpecRSA2048, "SIGN_VERIFY"
+	if _, err := kms.Do[kmsapi.CreateKeyOutput](t.Context(), server, &caller, &kmsapi.CreateKeyInput{KeySpec: &spec, KeyUsage: &usage}); err != nil {
+		t.Fatal(err)
+	}
 }
