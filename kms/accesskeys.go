@@ -182,7 +182,7 @@ func (c *call) stillThere(tx *ledger.Tx) error {
 	}
 	changed := c.caller.rows == nil
 	for _, row := range c.caller.rows {
-		_, version, err := tx.Get(row.table, row.id)
+		version, err := tx.Version(row.table, row.id)
 		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 			return err
 		}

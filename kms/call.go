@@ -36,6 +36,8 @@ type call struct {
 	// foreign is the ARN of the key or alias of another account that the request
 	// named last, or "".
 	foreign string
+	// resolved are the keys that this turn has resolved.
+	resolved []*key
 	// used are the keys whose use was allowed.
 	used []keyName
 	// recorded says that the event is durable already: see change.
@@ -81,7 +83,7 @@ func (c *call) operate() (out any, err error) {
 		if !errors.Is(err, errChanged) || c.ctx.Err() != nil {
 			return out, err
 		}
-		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias, c.used = nil, nil, nil, "", nil
+		c.event.Resources, c.event.Decision, c.event.OtherDecisions, c.alias, c.used, c.resolved = nil, nil, nil, "", nil, nil
 		if c.op.Extension { // whose document is judged by the key
 			c.recipient, c.attested = nil, nil
 		}

@@ -4,6 +4,7 @@ package kms
 
 import (
 	"cmp"
+	"errors"
 
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -109,7 +110,7 @@ func unsupported(what string) *kmsapi.Error {
 func (c *call) admit(keyID string) (*key, error) {
 	k, err := c.resolve(keyID)
 	if err != nil {
-		if c.foreign != "" { // what is wrong with the Recipient is told all the same
+		if c.foreign != "" && !errors.Is(err, errChanged) { // what is wrong with the Recipient is told all the same
 			err = cmp.Or(c.verifyRecipient(nil), err)
 		}
 		return nil, err

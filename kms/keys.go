@@ -370,7 +370,7 @@ func (c *call) changeKey(k *key, fn func(*ledger.Tx, *keyRecord) error) error {
 // version now.
 func unchanged(tx *ledger.Tx, k *key) error {
 	for _, row := range k.rows {
-		_, version, err := tx.Get(row.table, row.id)
+		version, err := tx.Version(row.table, row.id)
 		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 			return err
 		}
@@ -410,11 +410,18 @@ func (c *call) resolve(keyID string) (*key, error) {
 // resolveName finds the key of a name in the region of the request. What it finds is
 // as the store had it a second ago at most: who changes something by it must see to
 // it that it is unchanged.
+//
+// One snapshot has the key, the caller and the keys that were resolved before it: a
+// decision must not rest on an old policy of the one and a new one of the other, which
+// never were in force together, nor on what was read before a long wait for the store.
 func (c *call) resolveName(asked keyName) (*key, error) {
 	k := new(key)
 	var name keyName
 	err := c.server.ledger.ViewRecent(c.ctx, func(tx *ledger.Tx) error {
 		*k, name = key{}, asked
+		if err := c.asResolved(tx); err != nil {
+			return err
+		}
 		if name.alias != "" {
 			if _, err := k.follow(tx, &name); err != nil {
 				return err
@@ -433,7 +440,24 @@ func (c *call) resolveName(asked keyName) (*key, error) {
 		return nil, err
 	}
 	c.alias = name.alias
+	c.resolved = append(c.resolved, k)
 	return k, nil
+}
+
+// asResolved tells by errChanged whether the caller, or a key that this turn of the
+// call has resolved, is not as it was.
+func (c *call) asResolved(tx *ledger.Tx) error {
+	if c.caller.rows != nil {
+		if err := c.stillThere(tx); err != nil {
+			return err
+		}
+	}
+	for _, k := range c.resolved {
+		if err := unchanged(tx, k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takesAlias tells whether KeyId can be an alias: in the operations that use a

@@ -67,6 +67,15 @@ func (t *Tx) Get(table, id string) (content []byte, version uint64, err error) {
 	return bytes.Clone(c.row.Content), c.row.Version, nil
 }
 
+// Version is [Tx.Get] for the version of a row alone.
+func (t *Tx) Version(table, id string) (uint64, error) {
+	c, err := t.verified(table, id)
+	if err != nil {
+		return 0, err
+	}
+	return c.row.Version, nil
+}
+
 // read returns a row of the store, verified, and the shard that lists it.
 func (t *Tx) read(table, id string) (keystore.Row, int, error) {
 	row, err := t.raw.Get(table, id)
