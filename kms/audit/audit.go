@@ -296,6 +296,7 @@ func (l *Log) recover(known []Head) error {
 		}
 		segments = segments[1:]
 	}
+	segments, empty := dropEmpty(segments)
 	if len(segments) == 0 {
 		segments = []segment{{first: anchor.Count + 1}}
 		f, err := l.create(l.path(segments[0]))
@@ -337,6 +338,11 @@ func (l *Log) recover(known []Head) error {
 				Why: fmt.Sprintf("the log ends before it, but had %d records at %s", head.Count, head.Time.Format(time.RFC3339))}
 		}
 	}
+	if len(empty) > 0 {
+		if err := removeSegments(l.dir, empty); err != nil {
+			return err
+		}
+	}
 	l.open.size, l.open.last, l.open.start, l.open.mac, l.open.index = found.end, found.last, start, found.mac, found.index
 	if found.end < info.Size() {
 		l.cut = Cut{Segment: last.name(), Offset: found.end, Bytes: info.Size() - found.end}
@@ -346,6 +352,22 @@ func (l *Log) recover(known []Head) error {
 	}
 	// What was read may never have been synced; the next line says it was.
 	return f.Sync()
+}
+
+// dropEmpty sets segments without records apart, all but the oldest: one was made just
+// before a crash, or by an attempt that failed and went on in the segment before.
+func dropEmpty(segments []segment) (kept, empty []segment) {
+	for i, s := range segments {
+		if i > 0 && s.size == 0 {
+			empty = append(empty, s)
+			continue
+		}
+		if i > 0 {
+			kept[len(kept)-1].last = s.first - 1
+		}
+		kept = append(kept, s)
+	}
+	return kept, empty
 }
 
 func (l *Log) path(s segment) string { return filepath.Join(l.dir, s.name()) }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -240,12 +241,15 @@ func (l *Log) rotate(old openSegment) (openSegment, error) {
 	next.last, next.began = old.last, l.options.Now()
 	old.written = next.began
 	f, err := l.create(l.path(next.segment))
-	if err != nil {
-		return old, err
+	if err == nil {
+		if err = durable.SyncDir(l.dir); err != nil {
+			f.Close()
+		}
 	}
-	if err := durable.SyncDir(l.dir); err != nil {
-		f.Close()
-		return old, err
+	if err != nil {
+		// The next batch may be small enough for the old one: a file that begins
+		// with the same number must not stand beside it.
+		return old, errors.Join(err, removeEmpty(l.path(next.segment)))
 	}
 	next.file = f
 	// An index that is missing is made when it is needed.
@@ -261,6 +265,18 @@ func (l *Log) rotate(old openSegment) (openSegment, error) {
 		l.options.Failed(err)
 	}
 	return next, nil
+}
+
+// removeEmpty removes a segment if it is there and empty.
+func removeEmpty(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() > 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // createSegment makes an empty segment. One that an earlier attempt left is empty

@@ -392,6 +392,51 @@ func TestRotationFails(t *testing.T) {
 	}
 }
 
+// A segment that could not be begun, but whose file was made, is in nobody's way: the
+// record after it goes to the segment before, and the log is opened again as it was.
+func TestRotationFailsHalfway(t *testing.T) {
+	for _, removed := range []bool{true, false} {
+		dir := newPath(t)
+		l := mustOpen(t, dir)
+		create := l.create
+		l.create = func(path string) (file, error) {
+			f, err := create(path)
+			if err == nil && !removed {
+				// A crash brings a name back whose removal was not yet durable.
+				t.Cleanup(func() { f.Close() })
+				err = os.Rename(path, path+".back")
+			}
+			return nil, errors.Join(err, errDisk)
+		}
+		l.mustAppend(t, event{Decision: "first"})
+		l.options.SegmentBytes = l.open.size + 300
+		if err := l.Append(ctx, event{Decision: "large", Text: strings.Repeat("x", 300)}); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("no new segment: %v", err)
+		}
+		l.mustAppend(t, event{Decision: "second"})
+		if !removed {
+			path := filepath.Join(dir, segment{first: 2}.name())
+			if err := os.Rename(path+".back", path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = mustOpen(t, dir)
+		l.mustAppend(t, event{Decision: "third"})
+		if got := decisions(t, l); strings.Join(got, " ") != "first second third" {
+			t.Errorf("records %q", got)
+		}
+		if segments, err := listSegments(dir); err != nil || len(segments) != 1 {
+			t.Errorf("%v, %v", segments, err)
+		}
+		if r := mustVerify(t, dir, VerifyOptions{Key: testKey("root")}); r.Err() != nil {
+			t.Error(r.Err())
+		}
+	}
+}
+
 // Where old records go a segment ends with time, however little is written.
 func TestSegmentAge(t *testing.T) {
 	dir := newPath(t)
