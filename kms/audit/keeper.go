@@ -176,8 +176,12 @@ func (k *keeper) put(h Head) error {
 		return err
 	}
 	_, err = f.WriteAt(text, k.size)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err // what is there of it is written over
+	if err = errors.Join(err, f.Sync()); err != nil {
+		// A longer line must not stick out of the one that is written over it.
+		return errors.Join(err, f.Truncate(k.size), f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
 	}
 	k.size += int64(len(text))
 	if h.Kind == KindAnchor {

@@ -155,11 +155,21 @@ func (p Problem) rule() string { return string(bytes.ReplaceAll([]byte(p), []byt
 // [ErrNone] or [ErrOtherKey] where there is no log of this store.
 func Verify(ctx context.Context, dir string, o VerifyOptions) (*Report, error) {
 	report, err := verify(ctx, dir, o)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || err == nil && report.outrun(dir) {
 		// Retention has taken a segment just now.
 		report, err = verify(ctx, dir, o)
 	}
 	return report, err
+}
+
+// outrun tells whether something was found in a log from which retention has removed
+// records since its heads were read.
+func (r *Report) outrun(dir string) bool {
+	if len(r.Findings) == 0 {
+		return false
+	}
+	anchor, err := newestAnchor(dir)
+	return err == nil && anchor.Count > r.Removed.Count
 }
 
 func verify(ctx context.Context, dir string, o VerifyOptions) (*Report, error) {
@@ -186,8 +196,7 @@ func verify(ctx context.Context, dir string, o VerifyOptions) (*Report, error) {
 	if !chain.Verify(v.public) {
 		return nil, ErrOtherKey
 	}
-	// The segments are listed first: what is written meanwhile, heads of it too, is
-	// not looked at, except that a head may be of a record that is not read.
+	// The heads are read first: the segments have all records that they are about.
 	heads, err := v.readHeads()
 	if err != nil {
 		return nil, err
