@@ -157,7 +157,7 @@ func Create(ctx context.Context, store keystore.Store, root rootkey.Key, meta Me
 // still to be called, [ErrWrongRootKey], or is a [TamperedError] if the meta
 // row or the root row of the roster does not fit.
 func Open(ctx context.Context, store keystore.Store, root rootkey.Key) (*Ledger, error) {
-	l := &Ledger{store: store, now: time.Now, opened: time.Now()}
+	l := &Ledger{store: store, now: clock, opened: clock()}
 	err := store.View(ctx, func(tx keystore.Tx) error {
 		row, content, err := readMeta(tx, root)
 		if err != nil {

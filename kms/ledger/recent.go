@@ -58,8 +58,7 @@ func (l *Ledger) SetClock(now func() time.Time) {
 	l.state.Load().confirmed.after.Store(0)
 }
 
-// instant returns the time by the ledger's clock, which is monotonic: see package
-// time.
+// instant returns the time by the ledger's clock, which is monotonic: see clock.
 func (l *Ledger) instant() instant { return instant(l.now().Sub(l.opened)) }
 
 // ViewRecent is [Ledger.View] for decisions that are made again and again: what fn
