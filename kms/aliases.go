@@ -214,7 +214,13 @@ func (c *call) updateAlias(in *kmsapi.UpdateAliasInput) (*kmsapi.UpdateAliasOutp
 	}
 	record.KeyID, record.Updated = to.ID, c.now.UnixMilli()
 	if from.ID == to.ID {
-		return new(kmsapi.UpdateAliasOutput), c.changeKey(to, func(tx *ledger.Tx, _ *keyRecord) error { return putAlias(tx, name, record) })
+		return new(kmsapi.UpdateAliasOutput), c.changeKey(to, func(tx *ledger.Tx, _ *keyRecord) error {
+			// The row of the alias is one of those that were read for it.
+			if err := unchanged(tx, from); err != nil {
+				return err
+			}
+			return putAlias(tx, name, record)
+		})
 	}
 	return new(kmsapi.UpdateAliasOutput), c.changeKey(to, func(tx *ledger.Tx, target *keyRecord) error {
 		if err := unchanged(tx, from); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cretula/cretula/kms/audit"
+	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/keystore/bolt"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
@@ -25,6 +26,26 @@ type tornFixture struct {
 	admin  *Caller
 	keyARN string
 	worker string // the access key
+	store  *hookedStore
+}
+
+// A hookedStore calls before, if that is set, ahead of the next View, and after behind it.
+type hookedStore struct {
+	keystore.Store
+	before, after func()
+}
+
+func (h *hookedStore) View(ctx context.Context, fn func(keystore.Tx) error) error {
+	if before := h.before; before != nil {
+		h.before = nil
+		before()
+	}
+	err := h.Store.View(ctx, fn)
+	if after := h.after; after != nil {
+		h.after = nil
+		after()
+	}
+	return err
 }
 
 const workerPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`
@@ -43,14 +64,15 @@ func newTornFixture(t *testing.T) *tornFixture {
 	store, err := bolt.Create(filepath.Join(dir, "store", "db"))
 	must(err)
 	t.Cleanup(func() { store.Close() })
-	l, err := ledger.Create(ctx, store, root, ledger.Meta{Emulated: true, Account: "000000000000"})
+	hooked := &hookedStore{Store: store}
+	l, err := ledger.Create(ctx, hooked, root, ledger.Meta{Emulated: true, Account: "000000000000"})
 	must(err)
 	log, err := audit.Open(ctx, filepath.Join(dir, "audit"), audit.Options{Key: root, StoreID: l.StoreID()})
 	must(err)
 	t.Cleanup(func() { log.Close() })
 	s, err := New(Config{Ledger: l, RootKey: root, Audit: log})
 	must(err)
-	f := &tornFixture{Server: s, t: t}
+	f := &tornFixture{Server: s, t: t, store: hooked}
 	admin, err := s.EnsureAdmin(ctx)
 	must(err)
 	f.admin = f.caller(admin.AccessKeyID)
@@ -159,4 +181,67 @@ func TestCallerIsReadAgainWithTheKey(t *testing.T) {
 			f.want("after", f.encrypt(caller), kmsapi.UnrecognizedClient)
 		})
 	}
+}
+
+// An alias that is moved to another key, while a request that was decided on for the key
+// that it had points it to that key again, stays where it was moved to: of the other key
+// the caller may change nothing.
+func TestAliasMovedMeanwhile(t *testing.T) {
+	f := newTornFixture(t)
+	other, err := Do[kmsapi.CreateKeyOutput](t.Context(), f.Server, f.admin, &kmsapi.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The worker may do all with the first key and the aliases, nothing with the other.
+	mine, theirs := f.keyARN, other.KeyMetadata.Arn
+	f.keyARN = theirs
+	f.setKeyPolicy("user/admin")
+	f.keyARN = mine
+	f.setKeyPolicy("user/worker")
+	alias := "alias/moved"
+	point := func(to string) {
+		if _, err := Do[kmsapi.CreateAliasOutput](t.Context(), f.Server, f.admin, &kmsapi.CreateAliasInput{AliasName: &alias, TargetKeyId: &to}); err != nil {
+			t.Error(err)
+		}
+	}
+	point(mine)
+	caller := f.caller(f.worker)
+	f.store.after = func() {
+		if _, err := Do[kmsapi.DeleteAliasOutput](t.Context(), f.Server, f.admin, &kmsapi.DeleteAliasInput{AliasName: &alias}); err != nil {
+			t.Error(err)
+		}
+		point(theirs)
+	}
+	_, err = Do[kmsapi.UpdateAliasOutput](t.Context(), f.Server, caller, &kmsapi.UpdateAliasInput{AliasName: &alias, TargetKeyId: &mine})
+	f.want("UpdateAlias", err, kmsapi.AccessDenied)
+	got, err := Do[kmsapi.DescribeKeyOutput](t.Context(), f.Server, f.admin, &kmsapi.DescribeKeyInput{KeyId: &alias})
+	if err != nil || got.KeyMetadata.Arn != theirs {
+		t.Errorf("the alias is of %s, %v", got.KeyMetadata.Arn, err)
+	}
+}
+
+// A key that is left to nobody, while the request waits for its other key, is not used.
+func TestFirstKeyIsReadAgainWithTheSecond(t *testing.T) {
+	f := newTornFixture(t)
+	second, err := Do[kmsapi.CreateKeyOutput](t.Context(), f.Server, f.admin, &kmsapi.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := f.keyARN, second.KeyMetadata.Arn
+	f.setKeyPolicy("user/worker")
+	f.keyARN = theirs
+	f.setKeyPolicy("user/worker")
+	f.keyARN = mine
+	caller := f.caller(f.worker)
+	sealed, err := Do[kmsapi.EncryptOutput](t.Context(), f.Server, caller, &kmsapi.EncryptInput{KeyId: &mine, Plaintext: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first key is in memory, the second one has to be read.
+	f.store.before = func() { f.setKeyPolicy("user/admin") }
+	_, err = Do[kmsapi.ReEncryptOutput](t.Context(), f.Server, caller, &kmsapi.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, DestinationKeyId: &theirs})
+	if f.store.before != nil {
+		t.Error("nothing was read")
+	}
+	f.want("ReEncrypt", err, kmsapi.AccessDenied)
 }
