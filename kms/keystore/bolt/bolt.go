@@ -132,13 +132,9 @@ func Open(path string) (*Store, error) {
 	if err := checkFile(path); err != nil {
 		return nil, err
 	}
-	var db *bbolt.DB
-	err := guard(func() (err error) {
-		db, err = bbolt.Open(path, durable.FileMode, options())
-		return err
-	})
+	db, err := openDB(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, translateOpen(err))
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s := &Store{db: db, writer: make(chan struct{}, 1)}
 	if err := s.check(); err != nil {
@@ -146,6 +142,44 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, guard(db.Close)))
 	}
 	return s, nil
+}
+
+func openDB(path string) (db *bbolt.DB, err error) {
+	var opened *os.File
+	o := options()
+	open := o.OpenFile
+	o.OpenFile = func(path string, flag int, mode os.FileMode) (f *os.File, err error) {
+		opened, err = open(path, flag, mode)
+		return opened, err
+	}
+	err = guard(func() (err error) {
+		db, err = bbolt.Open(path, durable.FileMode, o)
+		return err
+	})
+	if err != nil {
+		return nil, translateOpen(err)
+	}
+	if err := isAt(opened, path); err != nil {
+		return nil, errors.Join(err, guard(db.Close))
+	}
+	return db, nil
+}
+
+// isAt refuses a file that another has taken the place of while its lock was waited
+// for: who replaces a store has its lock until that is done.
+func isAt(f *os.File, path string) error {
+	mine, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(mine, there) {
+		return keystore.ErrInUse
+	}
+	return nil
 }
 
 // checkFile refuses what bbolt would turn into a new, empty database, and what

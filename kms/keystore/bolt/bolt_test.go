@@ -194,6 +194,51 @@ func refusedUntouched(t *testing.T, path string, want error) {
 	}
 }
 
+// Who waits for a file that is replaced meanwhile must not be left with the old one,
+// whose rows nobody else sees.
+func TestReplacedWhileWaiting(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	path, other := filepath.Join(dir, "db"), filepath.Join(dir, "other")
+	for _, p := range []string{path, other} {
+		s, err := Create(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := durable.OpenPrivate(path, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Lock(f); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		time.Sleep(LockTimeout / 4)
+		err := os.Rename(other, path)
+		f.Close()
+		done <- err
+	}()
+	db, err := openDB(path)
+	if !errors.Is(err, keystore.ErrInUse) {
+		t.Errorf("opened the file that was replaced: %v", err)
+	}
+	if db != nil {
+		db.Close()
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
 func TestFormat(t *testing.T) {
 	for _, test := range []struct {
 		format string
