@@ -344,7 +344,7 @@ func TestDrains(t *testing.T) {
 	close(results)
 	answered := 0
 	// How those end that were sent when nobody read any more.
-	unread := []string{"connection refused", "connection reset", "EOF", "server closed idle connection"}
+	unread := []string{"connection refused", "connection reset", "broken pipe", "EOF", "server closed idle connection"}
 	for err := range results {
 		if err == nil {
 			answered++
