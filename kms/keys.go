@@ -368,8 +368,10 @@ func (c *call) changeKey(k *key, fn func(*ledger.Tx, *keyRecord) error) error {
 
 // unchanged tells by errChanged whether a row that was read for k has another
 // version now.
-func unchanged(tx *ledger.Tx, k *key) error {
-	for _, row := range k.rows {
+func unchanged(tx *ledger.Tx, k *key) error { return unchangedRows(tx, k.rows) }
+
+func unchangedRows(tx *ledger.Tx, rows []rowVersion) error {
+	for _, row := range rows {
 		version, err := tx.Version(row.table, row.id)
 		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 			return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/kms/ledger"
 )
 
 // Codes of STS that the key service has not. Source: AWS STS API Reference, the
@@ -52,7 +53,9 @@ func runSTS[O any](ctx context.Context, s *Server, caller *Caller, op *kmsapi.Op
 	c.event.RequestParameters = kmsapi.Parameters(in)
 	var out *O
 	if err = kmsapi.Validate(in); err == nil {
-		out, err = fn(c)
+		for out, err = fn(c); errors.Is(err, errChanged) && ctx.Err() == nil; out, err = fn(c) {
+			c.event.Resources, c.event.Decision, c.event.OtherDecisions = nil, nil, nil
+		}
 	}
 	if err := c.finish(stsError(err)); err != nil {
 		return nil, err
@@ -106,7 +109,7 @@ func (s *Server) GetSessionToken(ctx context.Context, caller *Caller, in *GetSes
 			return nil, errNoMFA()
 		}
 		session := &sealedSession{Session: Session{Links: []sessionLink{{caller.Principal.ID, c.now.UTC()}}}}
-		return c.issue(session, valueOr(in.DurationSeconds, defaultUserSession))
+		return c.issue(nil, session, valueOr(in.DurationSeconds, defaultUserSession))
 	})
 }
 
@@ -115,8 +118,21 @@ func errNoMFA() error {
 	return kmsapi.Errorf(STSAccessDenied, "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.")
 }
 
-// issue makes the credentials of a session of some seconds that begins now.
-func (c *call) issue(session *sealedSession, seconds int32) (*TemporaryCredentials, error) {
+// asDecided tells by errChanged whether the store has the caller, and the role if there
+// is one, in another state than that which was decided by. A session outlives what let
+// it be: an access key that was taken away a moment ago must not buy one.
+func (c *call) asDecided(role *assumedRole) error {
+	return c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+		if err := c.asResolved(tx); err != nil || role == nil {
+			return err
+		}
+		return unchangedRows(tx, role.rows)
+	})
+}
+
+// issue makes the credentials of a session of some seconds that begins now. role is
+// whose it is; nil: the caller's.
+func (c *call) issue(role *assumedRole, session *sealedSession, seconds int32) (*TemporaryCredentials, error) {
 	session.Issued = c.now.UTC()
 	session.Expires = session.Issued.Add(time.Duration(seconds) * time.Second).Truncate(time.Second)
 	key, err := c.server.newestTokenKey(c.ctx)
@@ -124,6 +140,9 @@ func (c *call) issue(session *sealedSession, seconds int32) (*TemporaryCredentia
 		return nil, err
 	}
 	defer clear(key.secret)
+	if err := c.asDecided(role); err != nil {
+		return nil, err
+	}
 	credentials, err := c.server.newCredentials(sessionKeyPrefix)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ const (
 type assumedRole struct {
 	arn, account string
 	record       *principalRecord
+	rows         []rowVersion // those that were read
 }
 
 // AssumeRole returns credentials of a session of a role, if the trust policy of the
@@ -197,11 +198,16 @@ func (c *call) findRole(arn string) (*assumedRole, error) {
 		return role, nil
 	}
 	err := c.server.ledger.View(c.ctx, func(tx *ledger.Tx) error {
+		if err := c.asResolved(tx); err != nil {
+			return err
+		}
 		e, err := findPrincipal(tx, nameRow)
 		if err != nil || e == nil || e.ARN != arn {
 			return err
 		}
-		role.record, _, err = readPrincipal(tx, e.ID)
+		var version uint64
+		role.record, version, err = readPrincipal(tx, e.ID)
+		role.rows = []rowVersion{{tablePrincipal, e.ID, version}}
 		return absentIsNil(err)
 	})
 	return role, err
@@ -288,7 +294,7 @@ func (c *call) assume(role *assumedRole, session *sealedSession, seconds int32) 
 	if longest := cmp.Or(role.record.MaxSession, minMaxSession); int(seconds) > longest {
 		return nil, kmsapi.Errorf(STSValidation, "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
-	credentials, err := c.issue(session, seconds)
+	credentials, err := c.issue(role, session, seconds)
 	if err != nil {
 		return nil, err
 	}

@@ -245,3 +245,42 @@ func TestFirstKeyIsReadAgainWithTheSecond(t *testing.T) {
 	}
 	f.want("ReEncrypt", err, kmsapi.AccessDenied)
 }
+
+// An access key that was taken away buys no session with what is left of its second, and
+// a role that trusts the caller no more is not assumed.
+func TestSessionRestsOnTheStore(t *testing.T) {
+	ctx, no := t.Context(), false
+	f := newTornFixture(t)
+	trust := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:%s"},"Action":"sts:AssumeRole"}}`
+	trusting, distrusting := fmt.Sprintf(trust, "user/worker"), fmt.Sprintf(trust, "user/admin")
+	if _, err := f.AddPrincipal(ctx, Principal{Type: Role, Name: "role", TrustPolicy: trusting}); err != nil {
+		t.Fatal(err)
+	}
+	arn, name := "arn:aws:iam::000000000000:role/role", "session"
+	assume := func(caller *Caller) error {
+		_, err := f.AssumeRole(ctx, caller, &AssumeRoleInput{RoleArn: &arn, RoleSessionName: &name})
+		return err
+	}
+	token := func(caller *Caller) error {
+		_, err := f.GetSessionToken(ctx, caller, &GetSessionTokenInput{})
+		return err
+	}
+	caller := f.caller(f.worker)
+	f.want("AssumeRole", assume(caller), "")
+	f.want("GetSessionToken", token(caller), "")
+	f.store.after = func() {
+		if _, err := f.ChangePrincipal(ctx, "role", "", PrincipalChange{TrustPolicy: &distrusting}); err != nil {
+			t.Error(err)
+		}
+	}
+	f.want("AssumeRole, distrusted meanwhile", assume(caller), STSAccessDenied)
+	if _, err := f.ChangePrincipal(ctx, "role", "", PrincipalChange{TrustPolicy: &trusting}); err != nil {
+		t.Fatal(err)
+	}
+	f.want("AssumeRole, trusted again", assume(caller), "")
+	if _, err := f.SetAccessKeyActive(ctx, f.worker, no); err != nil {
+		t.Fatal(err)
+	}
+	f.want("AssumeRole, access key inactive", assume(caller), kmsapi.UnrecognizedClient)
+	f.want("GetSessionToken, access key inactive", token(caller), kmsapi.UnrecognizedClient)
+}
