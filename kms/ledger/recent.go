@@ -196,10 +196,11 @@ func (t *Tx) miss() error {
 	return errNotRecent
 }
 
-// maxScans bounds what is kept of scans: it is emptied when it is full.
+// What is kept of scans is emptied when it is full. It is weighed like the rows of the
+// cache, of which some are the same.
 const (
-	maxScans    = 16 << 10
-	maxScanRows = 32 // of a scan that is kept
+	maxScans    = 32 << 20 // bytes
+	maxScanRows = 32       // of a scan that is kept
 )
 
 // A recentScan is what a scan has found in the store, with nothing wrong in it.
@@ -211,9 +212,18 @@ type recentScan struct {
 	at    instant
 }
 
+func (s *recentScan) weight(name rowName) int {
+	weight := rowWeight + len(name.id)
+	for _, c := range s.rows {
+		weight += c.weight()
+	}
+	return weight
+}
+
 type recentScans struct {
-	mu    sync.Mutex
-	scans map[rowName]recentScan // the id is the prefix
+	mu     sync.Mutex
+	scans  map[rowName]recentScan // the id is the prefix
+	weight int
 }
 
 func (r *recentScans) get(name rowName) (recentScan, bool) {
@@ -224,12 +234,20 @@ func (r *recentScans) get(name rowName) (recentScan, bool) {
 }
 
 func (r *recentScans) put(name rowName, s recentScan) {
+	weight := s.weight(name)
+	if weight > maxScans/8 {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.scans == nil || len(r.scans) >= maxScans {
-		r.scans = make(map[rowName]recentScan)
+	if before, ok := r.scans[name]; ok {
+		r.weight -= before.weight(name)
+	}
+	if r.scans == nil || r.weight+weight > maxScans {
+		r.scans, r.weight = make(map[rowName]recentScan), 0
 	}
 	r.scans[name] = s
+	r.weight += weight
 }
 
 // rememberedScan gives the rows of a scan from memory, if that is recent.

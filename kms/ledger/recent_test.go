@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -420,5 +421,43 @@ func TestRun(t *testing.T) {
 	f.Run(running)
 	if n := store.views.Load(); n != views {
 		t.Errorf("%d transactions", n-views)
+	}
+}
+
+// However large the rows of scans are, what is kept of them is bounded.
+func TestRecentScansAreBounded(t *testing.T) {
+	f := newRecentFixture(t)
+	large := bytes.Repeat([]byte("x"), MaxContent)
+	const prefixes = 24
+	for i := range prefixes {
+		err := f.Update(ctx, func(tx *Tx) error {
+			_, err := tx.Put("policy", fmt.Sprintf("%02d/row", i), large)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		for i := range prefixes {
+			err := f.ViewRecent(ctx, func(tx *Tx) error {
+				n := 0
+				err := tx.Scan("policy", fmt.Sprintf("%02d/", i), func(row Row) bool { n++; return row.Err == nil })
+				if err == nil && n != 1 {
+					t.Errorf("%d rows", n)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	weight := 0
+	for name, scan := range f.scans.scans {
+		weight += scan.weight(name)
+	}
+	if weight != f.scans.weight || weight > maxScans || len(f.scans.scans) == 0 {
+		t.Errorf("%d scans of %d bytes, counted %d, at most %d", len(f.scans.scans), weight, f.scans.weight, maxScans)
 	}
 }
