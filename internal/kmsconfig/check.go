@@ -118,6 +118,8 @@ func (c *checker) store() {
 		return
 	case u.User != nil && hasPassword(u) || u.Query().Has("password") || u.Query().Has("sslpassword"):
 		c.at("store.url", "has a password: put it into password_file")
+	case c.config.Audit.Server == "" && s.File == "":
+		c.at("audit.server", "is missing: of several servers with one database each needs its name, by which its log is told from the others'")
 	}
 	if s.PasswordFile != "" && u.Query().Has("passfile") {
 		c.at("store.password_file", "and passfile in url are both there")

@@ -120,8 +120,8 @@ type Audit struct {
 	// Default audit in data_dir.
 	Dir Path `toml:"dir"`
 	// The name of this service in the signed heads of its log, where several share a
-	// store: at most 64 letters, digits, dots, hyphens and underscores. It counts for
-	// a new log.
+	// store: at most 64 letters, digits, dots, hyphens and underscores. With url of the
+	// store it must be given. It counts for a new log.
 	Server string `toml:"server"`
 	// Removes segments of the log whose last record is older, by a record that says
 	// so; at least 1h. Default: none is removed by its age.

@@ -369,7 +369,7 @@ func TestReadiness(t *testing.T) {
 	if store, err := postgres.Create(t.Context(), url, postgres.Options{}); err == nil {
 		store.Close()
 	}
-	config, admin := configure(t, fmt.Sprintf("[store]\nurl = %q\n", url)+withMetrics)
+	config, admin := configure(t, fmt.Sprintf("[store]\nurl = %q\n[audit]\nserver = \"kms-1\"\n", url)+withMetrics)
 	r := run(t, config, nil)
 	c := client(r.KMS, admin)
 	if _, err := c.CreateKey(t.Context(), nil); err != nil {
