@@ -27,6 +27,9 @@ import (
 func TestBackupWhileServing(t *testing.T) {
 	dir, server := start(t)
 	ctx := t.Context()
+	if _, err := server.EnsureAdmin(ctx); err != nil {
+		t.Fatal(err)
+	}
 	c, err := Dial(ctx, dir)
 	if err != nil {
 		t.Fatal(err)

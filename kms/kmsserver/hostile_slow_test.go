@@ -11,12 +11,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/kmsserver"
 )
@@ -75,6 +77,11 @@ type slowService struct {
 func inBubble(t *testing.T, fn func(*slowService)) {
 	s := newService(t) // whose store and real listener are outside of the bubble
 	synctest.Test(t, func(t *testing.T) {
+		// The log is of the bubble, for one goroutine of it wakes up others.
+		log, err := audit.Open(t.Context(), filepath.Join(t.TempDir(), "audit"), audit.Options{Key: s.files.RootKey, StoreID: s.files.Ledger.StoreID()})
+		fatal(t, err)
+		defer log.Close()
+		s.audit.AuditLog = log
 		b := &slowService{pipeListener: &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}, t: t, log: new(faults), stopped: make(chan error, 1)}
 		logger := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		handler, err := kmsserver.New(kmsserver.Config{KMS: s.kms, Logger: logger})
