@@ -227,9 +227,9 @@ type TLSDetails struct {
 type UserIdentity struct {
 	Type        string `json:"type"`
 	PrincipalID string `json:"principalId,omitempty"`
-	ARN         string `json:"arn"`
-	AccountID   string `json:"accountId"`
-	AccessKeyID string `json:"accessKeyId"`
+	ARN         string `json:"arn,omitempty"`
+	AccountID   string `json:"accountId,omitempty"`
+	AccessKeyID string `json:"accessKeyId,omitempty"`
 	// UserName is the name of a user without its path.
 	UserName string `json:"userName,omitempty"`
 	// IdentityProvider is the ARN of the OIDC provider of a web identity.

@@ -185,9 +185,9 @@ func (w *eventWriter) event(e *Event) {
 func (w *eventWriter) identity(u *UserIdentity) {
 	w.text(`,"userIdentity":{"type":`, u.Type)
 	w.some(`,"principalId":`, u.PrincipalID)
-	w.text(`,"arn":`, u.ARN)
-	w.text(`,"accountId":`, u.AccountID)
-	w.text(`,"accessKeyId":`, u.AccessKeyID)
+	w.some(`,"arn":`, u.ARN)
+	w.some(`,"accountId":`, u.AccountID)
+	w.some(`,"accessKeyId":`, u.AccessKeyID)
 	w.some(`,"userName":`, u.UserName)
 	w.some(`,"identityProvider":`, u.IdentityProvider)
 	if u.SessionContext != nil {

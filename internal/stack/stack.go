@@ -269,6 +269,7 @@ func (s *Stack) serve(run func() error) {
 func (s *Stack) Environment() [][2]string {
 	return [][2]string{
 		{"AWS_ENDPOINT_URL_KMS", s.Endpoint},
+		{"AWS_ENDPOINT_URL_STS", s.Endpoint},
 		{"AWS_ACCESS_KEY_ID", s.Admin.AccessKeyID},
 		{"AWS_SECRET_ACCESS_KEY", s.Admin.SecretAccessKey},
 		{"AWS_REGION", Region},
