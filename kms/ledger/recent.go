@@ -79,17 +79,19 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	oldest := l.instant() - instant(Recent)
+	began := l.instant()
+	oldest := began - instant(Recent)
 	if st := l.state.Load(); st.confirmed.recent(oldest) {
 		tx := &Tx{ledger: l, state: st, memory: true, at: oldest}
-		if err := fn(tx); !tx.missed {
+		// A process that was stopped meanwhile must not go on as if it had not been.
+		if err := fn(tx); !tx.missed && l.instant()-began <= instant(Recent) {
 			return err
 		}
 	}
 	// The first transaction may have waited for a connection, or read parts of the
 	// roster that the second finds in memory.
 	for range 2 {
-		began := l.instant()
+		began = l.instant()
 		err := l.view(ctx, true, fn)
 		if err != nil || l.instant()-began <= instant(Recent) {
 			return err

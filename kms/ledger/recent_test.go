@@ -461,3 +461,23 @@ func TestRecentScansAreBounded(t *testing.T) {
 		t.Errorf("%d scans of %d bytes, counted %d, at most %d", len(f.scans.scans), weight, f.scans.weight, maxScans)
 	}
 }
+
+// What was read from memory by a process that then stood still is read again.
+func TestViewRecentStoppedMeanwhile(t *testing.T) {
+	r := newRecentFixture(t)
+	r.putContent("k1", "one")
+	r.want("k1", "one", 1)
+	calls := 0
+	before := r.counted.views.Load()
+	err := r.ViewRecent(ctx, func(tx *Tx) error {
+		calls++
+		_, _, err := tx.Get("policy", "k1")
+		if calls == 1 {
+			r.pass(Recent + 1)
+		}
+		return err
+	})
+	if n := r.counted.views.Load() - before; err != nil || calls != 2 || n != 1 {
+		t.Errorf("%d calls, %d transactions of the store, %v", calls, n, err)
+	}
+}
