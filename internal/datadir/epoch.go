@@ -192,7 +192,7 @@ func checkEpoch(now, known epoch, path, name string) error {
 	case now.compare(known) < 0:
 		return cli.WithHint(reason.New(reason.Stale, "store.rolled-back", "the store %s was rolled back: it is at epoch %d, generation %d, and epoch %d, generation %d was seen",
 			name, now.epoch, now.generation, known.epoch, known.generation),
-			"put back the newest copy; an older one that is wanted goes in by 'cretula kms backup' and 'cretula kms restore --replace', which is on record")
+			"put back the newest copy; of an older one that is wanted make a 'cretula kms backup' with another epoch_file of the root key, and with this one 'cretula kms restore --replace', which is on record")
 	}
 	return nil
 }

@@ -605,6 +605,25 @@ func TestRolledBack(t *testing.T) {
 		}
 		_, err = c.Open(t.Context())
 		wantRefusal(t, "an epoch file that was edited", err, reason.BadSignature, "epoch.file")
+
+		// What is said of an older store that is wanted leads there.
+		if err := os.WriteFile(epochFile, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		old := c
+		old.RootKey.EpochFile = filepath.Join(t.TempDir(), "epochs", "old")
+		if d, err = old.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		file := mustBackup(t, server(t, d))
+		mustClose(t, d)
+		if _, err := c.Restore(t.Context(), bytes.NewReader(file), true); err != nil {
+			t.Fatal(err)
+		}
+		if d, err = c.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, d)
 	})
 }
 
