@@ -63,6 +63,30 @@ func runSTS[O any](ctx context.Context, s *Server, caller *Caller, op *kmsapi.Op
 	return out, nil
 }
 
+// RefuseSTS records a request for an operation of STS whose parameters cannot be read,
+// and returns the error for the client. One that nobody has signed is counted: see
+// [Server.NoteUnauthenticated].
+func (s *Server) RefuseSTS(ctx context.Context, caller *Caller, operation string, refusal *kmsapi.Error) error {
+	if caller.Principal.ID == "" {
+		s.noteAnonymous(ctx, caller, operation, refusal)
+		return refusal
+	}
+	op := &kmsapi.Operation{Name: operation}
+	_, err := runSTS(ctx, s, caller, op, new(GetCallerIdentityInput), func(*call) (*struct{}, error) { return nil, refusal })
+	return err
+}
+
+// noteAnonymous counts a refused request for an operation that needs no signature.
+func (s *Server) noteAnonymous(ctx context.Context, caller *Caller, operation string, refusal *kmsapi.Error) {
+	r := Unauthenticated{
+		Code: refusal.Code, SourceIP: caller.SourceIP, Operation: operation, RequestID: caller.RequestID, UserAgent: caller.UserAgent,
+	}
+	if refusal.Err != nil {
+		r.Cause = refusal.Err.Error()
+	}
+	s.NoteUnauthenticated(ctx, r)
+}
+
 // stsError gives an error of the key service the name that it has in STS.
 func stsError(err error) error {
 	e, ok := errors.AsType[*kmsapi.Error](err)

@@ -100,8 +100,11 @@ func (c *call) roleSession(in *AssumeRoleInput) (*sealedSession, error) {
 		if err := session.inherit(own); err != nil {
 			return nil, err
 		}
+		if inherited := own.passedOn(); len(inherited) > 0 {
+			c.parameter("incomingTransitiveTags", inherited)
+		}
 	}
-	return session, session.putPolicy(c.server, in.Policy)
+	return session, c.putPolicy(session, in.Policy)
 }
 
 // putTags gives a new session its tags.
@@ -128,19 +131,35 @@ func (s *Session) putTags(tags []STSTag, transitive []string) error {
 // hasTag tells whether there is a tag of this key; case does not count.
 func (s *Session) hasTag(key string) bool {
 	for k := range s.Tags {
-		if strings.EqualFold(k, key) {
+		if sameTag(k, key) {
 			return true
 		}
 	}
 	return false
 }
 
+// sameTag tells whether two keys of tags are one condition key. They are folded as
+// those are: by strings.EqualFold "İ" and "i" would be two, and the one tag could
+// be set in place of the other.
+func sameTag(a, b string) bool {
+	folded := strings.ToLower(a)
+	return folded == strings.ToLower(b)
+}
+
+// passedOn returns the tags that sessions get which are assumed with this one.
+func (s *Session) passedOn() map[string]string {
+	tags := map[string]string{}
+	for key, value := range s.Tags {
+		if slices.ContainsFunc(s.Transitive, func(k string) bool { return sameTag(k, key) }) {
+			tags[key] = value
+		}
+	}
+	return tags
+}
+
 // inherit takes over what the session of the caller passes on.
 func (s *Session) inherit(from *Session) error {
-	for key, value := range from.Tags {
-		if !slices.ContainsFunc(from.Transitive, func(k string) bool { return strings.EqualFold(k, key) }) {
-			continue
-		}
+	for key, value := range from.passedOn() {
 		if s.hasTag(key) {
 			return kmsapi.Errorf(STSInvalidParameter, "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session.")
 		}
@@ -160,13 +179,14 @@ func (s *Session) inherit(from *Session) error {
 	return nil
 }
 
-// putPolicy gives a new session its policy.
-func (s *Session) putPolicy(server *Server, text *string) error {
+// putPolicy gives a new session its policy, which the event then has as a whole.
+func (c *call) putPolicy(s *sealedSession, text *string) error {
 	if text != nil {
-		if _, err := server.policies.parse(*text, policy.KindIdentity); err != nil {
+		if _, err := c.server.policies.parse(*text, policy.KindIdentity); err != nil {
 			return malformedPolicy(err)
 		}
 		s.Policies = []string{*text}
+		c.parameter("policy", *text)
 	}
 	if percent := s.packed(); percent > 100 {
 		return kmsapi.Errorf(STSPackedTooLarge, "Packed size of session tags and policies consumes %d%% of allotted space.", percent)

@@ -57,7 +57,8 @@ type STSPolicyArn struct {
 
 // STSProvidedValue is a context from a provider of such.
 type STSProvidedValue struct {
-	ProviderArn, ContextAssertion *string
+	ProviderArn      *string
+	ContextAssertion *string `kms:"sensitive"`
 }
 
 // CallerIdentity is the output of GetCallerIdentity.

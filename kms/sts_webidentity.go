@@ -35,9 +35,7 @@ func (s *Server) AssumeRoleWithWebIdentity(ctx context.Context, caller *Caller, 
 	if !ok {
 		return nil, Fault(err)
 	}
-	s.NoteUnauthenticated(ctx, Unauthenticated{
-		Code: refused.Code, SourceIP: caller.SourceIP, Operation: opWebIdentity.Name, RequestID: caller.RequestID, UserAgent: caller.UserAgent,
-	})
+	s.noteAnonymous(ctx, caller, opWebIdentity.Name, refused)
 	return nil, refused
 }
 
@@ -116,7 +114,11 @@ func (c *call) webSession(in *AssumeRoleWithWebIdentityInput, claims *oidc.Claim
 		refused.Err = err
 		return nil, refused
 	}
-	return session, session.putPolicy(c.server, in.Policy)
+	if len(claims.Tags) > 0 {
+		c.parameter("principalTags", claims.Tags)
+		c.parameter("transitiveTagKeys", claims.TransitiveTagKeys)
+	}
+	return session, c.putPolicy(session, in.Policy)
 }
 
 // present is nil for the empty text.

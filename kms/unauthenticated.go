@@ -24,6 +24,9 @@ type Unauthenticated struct {
 	// Operation is what was asked for, RequestID the id of the request.
 	Operation, RequestID string
 	UserAgent            string
+	// Cause is what is not told the client, such as why the keys of an identity provider
+	// could not be had; mostly empty.
+	Cause string
 }
 
 // Bounds of what is counted of requests without authentication, and how often it is
@@ -189,7 +192,7 @@ func (s *Server) recordUnauthenticated(ctx context.Context, now time.Time, r *Un
 	e := s.newEvent("UnauthenticatedRequests", sourceOwn, typeOwn, now, id)
 	e.UserIdentity = UserIdentity{Type: "Unknown"}
 	e.SourceIP, e.UserAgent, e.RequestID, e.RecipientAccountID = r.SourceIP, clip(r.UserAgent), r.RequestID, s.account
-	e.Outcome, e.ErrorCode, e.ReadOnly = Failed, string(r.Code), true
+	e.Outcome, e.ErrorCode, e.Cause, e.ReadOnly = Failed, string(r.Code), clip(r.Cause), true
 	e.RequestParameters = map[string]any{"count": since, "operation": clip(r.Operation), "source": source}
 	return s.record(ctx, e)
 }

@@ -127,16 +127,16 @@ func parameter(f reflect.Value) any {
 		return list
 	case map[string]string:
 		return pairs(value)
-	case []Tag:
-		value = value[:min(len(value), MaxEntries)]
-		list := make([]map[string]any, len(value))
-		for i := range value {
-			list[i] = structParameters(reflect.ValueOf(&value[i]).Elem())
+	}
+	switch {
+	case f.Kind() == reflect.Pointer:
+		return structParameters(f.Elem())
+	case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
+		list := make([]map[string]any, min(f.Len(), MaxEntries))
+		for i := range list {
+			list[i] = structParameters(f.Index(i))
 		}
 		return list
-	}
-	if f.Kind() == reflect.Pointer {
-		return structParameters(f.Elem())
 	}
 	return nil
 }

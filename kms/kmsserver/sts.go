@@ -52,7 +52,7 @@ func stsOf[I, O any](fn func(*kms.Server, context.Context, *kms.Caller, *I) (*O,
 	return stsOperation{run: func(ctx context.Context, s *kms.Server, caller *kms.Caller, form url.Values) (any, error) {
 		in := new(I)
 		if err := decodeForm(form, in); err != nil {
-			return nil, err
+			return nil, &formError{asError(err)}
 		}
 		out, err := fn(s, ctx, caller, in)
 		if err != nil {
@@ -61,6 +61,11 @@ func stsOf[I, O any](fn func(*kms.Server, context.Context, *kms.Caller, *I) (*O,
 		return answer(out), nil
 	}}
 }
+
+// A formError says that a form is not one of its operation.
+type formError struct{ refusal *kmsapi.Error }
+
+func (e *formError) Error() string { return e.refusal.Error() }
 
 // unsignedOf makes an stsOperation that needs no credentials.
 func unsignedOf(op stsOperation) stsOperation {
@@ -109,6 +114,9 @@ func (h *handler) answerSTS(r *http.Request, x *exchange) ([]byte, error) {
 	form.Del("Action")
 	form.Del("Version")
 	result, err := op.run(ctx, h.KMS, x.caller, form)
+	if e, ok := errors.AsType[*formError](err); ok {
+		err = h.KMS.RefuseSTS(ctx, x.caller, name, e.refusal)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -208,6 +208,7 @@ func TestAssumeRoleRefusals(t *testing.T) {
 		{"policy", func(in *awssts.AssumeRoleInput) { in.Policy = aws.String(`{"Statement":1}`) }, "MalformedPolicyDocument", ""},
 		{"long policy", func(in *awssts.AssumeRoleInput) { in.Policy = aws.String(strings.Repeat(" ", 2049)) }, "ValidationError", "less than or equal to 2048"},
 		{"tag twice", func(in *awssts.AssumeRoleInput) { in.Tags = tags("team", "a", "Team", "b") }, "InvalidParameterValue", "Duplicate tag keys"},
+		{"tag twice as it is folded", func(in *awssts.AssumeRoleInput) { in.Tags = tags("unit", "a", "un\u0130t", "b") }, "InvalidParameterValue", "Duplicate tag keys"},
 		{"reserved tag", func(in *awssts.AssumeRoleInput) { in.Tags = tags("aws:x", "a") }, "InvalidParameterValue", "reserved"},
 		{"transitive", func(in *awssts.AssumeRoleInput) { in.TransitiveTagKeys = []string{"team"} }, "InvalidParameterValue", "must be included in the requested tags"},
 		{"tag key", func(in *awssts.AssumeRoleInput) { in.Tags = tags("a*", "a") }, "ValidationError", "tags.1.member.key"},
@@ -330,6 +331,9 @@ func TestSessionPolicy(t *testing.T) {
 	}
 	_, err = s.kmsOf(narrow).ListKeys(t.Context(), &awskms.ListKeysInput{})
 	wantCode(t, err, "AccessDeniedException")
+	long := strings.Repeat(" ", 1500) + `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`
+	s.mustAssume(provider(alice, ""), func(in *awssts.AssumeRoleInput) { in.Policy = &long })
+	s.wantParameter(t, "AssumeRole", "policy", long) // what the session may do is on record
 }
 
 // Tags, the source identity and the rest of a session are condition keys.
@@ -337,11 +341,14 @@ func TestSessionConditions(t *testing.T) {
 	s, alice := assumable(t)
 	s.role("second", trusting(workerARN), mayUse)
 	one := func(in *awssts.AssumeRoleInput) {
-		in.Tags, in.TransitiveTagKeys = tags("team", "red", "own", "1"), []string{"team"}
+		in.Tags, in.TransitiveTagKeys = tags("team", "red", "own", "1", "unit", "a"), []string{"team", "unit"}
 		in.SourceIdentity = aws.String("alice@example")
 	}
 	first := s.mustAssume(provider(alice, ""), one)
+	s.wantParameter(t, "AssumeRole", "tags", "[map[key:team value:red] map[key:own value:1] map[key:unit value:a]]")
+	s.wantParameter(t, "AssumeRole", "transitiveTagKeys", "[team unit]")
 	second := s.mustAssume(first, func(in *awssts.AssumeRoleInput) { in.RoleArn = aws.String("arn:aws:iam::000000000000:role/second") })
+	s.wantParameter(t, "AssumeRole", "incomingTransitiveTags", "map[team:red unit:a]")
 	must := func(p aws.CredentialsProvider, role, condition string, ok bool) {
 		t.Helper()
 		key := s.key(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/admin"},"Action":"kms:*","Resource":"*"},` +
@@ -361,6 +368,7 @@ func TestSessionConditions(t *testing.T) {
 	// What is passed on cannot be changed.
 	for _, change := range []func(*awssts.AssumeRoleInput){
 		func(in *awssts.AssumeRoleInput) { in.Tags = tags("TEAM", "blue") },
+		func(in *awssts.AssumeRoleInput) { in.Tags = tags("un\u0130t", "b") }, // as condition keys are folded
 		func(in *awssts.AssumeRoleInput) { in.SourceIdentity = aws.String("bob") },
 	} {
 		_, err := s.assume(first, func(in *awssts.AssumeRoleInput) { in.RoleArn = aws.String(secondARN); change(in) })
