@@ -141,7 +141,7 @@ func (s *Server) readAccessKey(tx *ledger.Tx, id string) (AccessKey, error) {
 	}
 	rows := []rowVersion{{tableAccessKey, id, keyVersion}, {tablePrincipal, p.ID, version}}
 	return AccessKey{
-		Caller:  Caller{Principal: p.Principal, AccessKeyID: id, rows: rows},
+		Caller:  Caller{Principal: p.Principal, AccessKeyID: id, rows: rows, revocation: p.Revocation},
 		Version: key.version, server: s, wrapped: key.Secret,
 	}, nil
 }
@@ -199,7 +199,7 @@ func (c *call) stillThere(tx *ledger.Tx) error {
 		return err
 	}
 	anew := *c.caller
-	anew.Principal, anew.rows = found.Principal, found.rows
+	anew.Principal, anew.rows, anew.revocation = found.Principal, found.rows, found.revocation
 	c.caller = &anew
 	return errChanged
 }

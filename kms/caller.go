@@ -95,4 +95,6 @@ type Caller struct {
 	// rows are those by which the caller was authenticated, in the versions that they
 	// had; nil for a caller that was put together by hand.
 	rows []rowVersion
+	// revocation is the last one of the principal; of a session its links count.
+	revocation string
 }

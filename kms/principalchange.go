@@ -28,9 +28,14 @@ type PrincipalChange struct {
 	// Disabled says that nothing is accepted of the principal, nor of its sessions.
 	Disabled *bool `json:"disabled,omitempty"`
 	// RevokedBefore ends the sessions that were issued before it, and those that
-	// were assumed with them. It cannot be made earlier.
+	// were assumed with them. It cannot be made earlier. As the clocks of servers
+	// differ, of those that were issued before the change it also ends the ones of two
+	// minutes after it.
 	RevokedBefore *time.Time `json:"revoked_before,omitempty"`
 }
+
+// revocationSize is the length of the name of a revocation in bytes.
+const revocationSize = 8
 
 // ChangePrincipal changes a principal; every request after it sees the change. name
 // and account are as for [Server.FindPrincipal]. The error matches [ErrNoPrincipal]
@@ -52,6 +57,10 @@ func (s *Server) ChangePrincipal(ctx context.Context, name, account string, chan
 			}
 			if t.After(s.now()) {
 				return fmt.Errorf("%w: %s is in the future: revoke what was issued until now", ErrPrincipal, t.Format(time.RFC3339))
+			}
+			var err error
+			if r.Revocation, err = randomHex(s.random, revocationSize); err != nil {
+				return err
 			}
 			r.RevokedBefore = t.UTC()
 		}

@@ -30,6 +30,9 @@ type principalRecord struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// RevokedBefore ends the sessions that were issued before it.
 	RevokedBefore time.Time `json:"revoked_before,omitzero"`
+	// Revocation names the last revocation; it is random, so that it is another one also
+	// in a store that was restored.
+	Revocation string `json:"revocation,omitempty"`
 	// AccessKeys are the ids of its access keys, in the order in which they were made.
 	AccessKeys []string `json:"access_keys,omitempty"`
 	// Trusted has the unique ids of those whom the trust policy names: see

@@ -43,7 +43,8 @@ type PrincipalInfo struct {
 	// principal is unknown; empty if nothing is. Such a principal is refused.
 	Tampered string `json:"tampered,omitempty"`
 
-	trusted map[string]string
+	trusted    map[string]string
+	revocation string
 }
 
 // An AccessKeyInfo is an access key as it is listed.
@@ -166,7 +167,7 @@ func (p *PrincipalInfo) parameters() map[string]any {
 func infoOf(r *principalRecord) *PrincipalInfo {
 	info := &PrincipalInfo{
 		Principal: r.Principal, ARN: r.ARN(), Created: r.Created, Disabled: r.Disabled, RevokedBefore: r.RevokedBefore,
-		AccessKeys: make([]AccessKeyInfo, len(r.AccessKeys)), trusted: r.Trusted,
+		AccessKeys: make([]AccessKeyInfo, len(r.AccessKeys)), trusted: r.Trusted, revocation: r.Revocation,
 	}
 	for i, id := range r.AccessKeys {
 		info.AccessKeys[i] = AccessKeyInfo{ID: id, Active: true}
@@ -176,7 +177,10 @@ func infoOf(r *principalRecord) *PrincipalInfo {
 
 // record is what infoOf was made of.
 func (p *PrincipalInfo) record() *principalRecord {
-	r := &principalRecord{Principal: p.Principal, Created: p.Created, Disabled: p.Disabled, RevokedBefore: p.RevokedBefore, Trusted: p.trusted}
+	r := &principalRecord{
+		Principal: p.Principal, Created: p.Created, Disabled: p.Disabled, RevokedBefore: p.RevokedBefore,
+		Revocation: p.revocation, Trusted: p.trusted,
+	}
 	for _, k := range p.AccessKeys {
 		r.AccessKeys = append(r.AccessKeys, k.ID)
 	}

@@ -53,6 +53,20 @@ type sessionLink struct {
 	// At is when it got the session by which it acted, or, with an access key, when it
 	// acted: what is revoked before that is of no matter.
 	At time.Time `json:"at"`
+	// Revocation is the last revocation of the principal that it knew of, see
+	// principalRecord.
+	Revocation string `json:"revocation,omitempty"`
+}
+
+// clockDifference is how far the clocks of two servers can be apart: each up to a
+// minute from that of their database, see package postgres.
+const clockDifference = 2 * time.Minute
+
+// revoked tells whether a revocation of the principal ends what depends on the link.
+// One that the link knew of does not, whatever the clocks of the servers say that
+// wrote down the one and the other; any other does if the link may be older.
+func (l *sessionLink) revoked(p *principalRecord) bool {
+	return l.Revocation != p.Revocation && l.At.Before(p.RevokedBefore.Add(clockDifference))
 }
 
 // A sealedSession is what a token holds.
@@ -182,12 +196,13 @@ func (s *Server) sessionCaller(tx *ledger.Tx, id string, session *Session) (Call
 		return Caller{}, absentIsUnknown(err)
 	}
 	caller.rows = append(caller.rows, rowVersion{tableTokenKey, session.tokenKey, version})
-	for i, link := range session.Links {
+	for i := range session.Links {
+		link := &session.Links[i]
 		p, version, err := readPrincipal(tx, link.ID)
 		if err != nil {
 			return Caller{}, absentIsUnknown(err)
 		}
-		if p.Disabled || link.At.Before(p.RevokedBefore) {
+		if p.Disabled || link.revoked(p) {
 			return Caller{}, ErrAccessKey
 		}
 		caller.rows = append(caller.rows, rowVersion{tablePrincipal, link.ID, version})

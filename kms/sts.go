@@ -132,7 +132,7 @@ func (s *Server) GetSessionToken(ctx context.Context, caller *Caller, in *GetSes
 		if in.SerialNumber != nil || in.TokenCode != nil {
 			return nil, errNoMFA()
 		}
-		session := &sealedSession{Session: Session{Links: []sessionLink{{caller.Principal.ID, c.now.UTC()}}}}
+		session := &sealedSession{Session: Session{Links: c.links()}}
 		return c.issue(nil, session, valueOr(in.DurationSeconds, defaultUserSession))
 	})
 }

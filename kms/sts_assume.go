@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
@@ -68,7 +69,7 @@ func (c *call) assumeRole(in *AssumeRoleInput) (*AssumedRole, error) {
 	if chained && seconds > maxChainedSession {
 		return nil, kmsapi.Errorf(STSValidation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
 	}
-	session.Links = append([]sessionLink{{role.record.ID, c.now.UTC()}}, c.links()...)
+	session.Links = append([]sessionLink{role.link(c.now)}, c.links()...)
 	if len(session.Links) > maxChain {
 		return nil, kmsapi.Errorf(STSAccessDenied, "More than %d sessions were assumed one with the other.", maxChain)
 	}
@@ -80,7 +81,12 @@ func (c *call) links() []sessionLink {
 	if c.caller.Session != nil {
 		return c.caller.Session.Links
 	}
-	return []sessionLink{{c.caller.Principal.ID, c.now.UTC()}}
+	return []sessionLink{{c.caller.Principal.ID, c.now.UTC(), c.caller.revocation}}
+}
+
+// link is that of a session of the role which begins now.
+func (r *assumedRole) link(now time.Time) sessionLink {
+	return sessionLink{r.record.ID, now.UTC(), r.record.Revocation}
 }
 
 func unsupportedSTS(what string) error {

@@ -83,7 +83,7 @@ func (c *call) webIdentity(in *AssumeRoleWithWebIdentityInput, claims *oidc.Clai
 	if err := c.decideSession("sts:AssumeRoleWithWebIdentity", role, session, context.Context, by); err != nil {
 		return nil, err
 	}
-	session.Links = []sessionLink{{role.record.ID, c.now.UTC()}}
+	session.Links = []sessionLink{role.link(c.now)}
 	out, err := c.assume(role, session, seconds)
 	if err != nil {
 		return nil, err

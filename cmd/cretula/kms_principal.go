@@ -158,7 +158,7 @@ func newPrincipalRevoke(env *cli.Env) *cobra.Command {
 	v := &verb{env: env}
 	var before string
 	cmd := v.changing("revoke-sessions NAME", "Revoke the sessions of a user or role that were issued until now",
-		"Ends the sessions of a principal, and those that were assumed with them, if they were\nissued before a time. Access keys go on: deactivate or delete those that are known to others.",
+		"Ends the sessions of a principal, and those that were assumed with them, if they were\nissued before a time; as clocks differ, also those of the two minutes after it. Access\nkeys go on: deactivate or delete those that are known to others.",
 		"  $ cretula kms principal revoke-sessions data-processing\n  $ cretula kms principal revoke-sessions alice --before 2026-11-21T08:00:00Z", func() (kms.PrincipalChange, error) {
 			at := env.Now()
 			if before != "" {

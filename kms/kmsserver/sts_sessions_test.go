@@ -68,6 +68,43 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
+// A revocation ends what was issued before it also where the server that issued it was
+// ahead of the one that revokes, and nothing that was issued after it where that one was
+// behind.
+func TestRevocationsAndClocks(t *testing.T) {
+	for name, whose := range map[string]string{"role": "worker", "assumer": "alice"} {
+		t.Run(name, func(t *testing.T) {
+			var c clock
+			s, alice := assumable(t, func(config *kms.Config) { config.Now = c.now })
+			key := s.key("")
+			c.ahead.Store(int64(110 * time.Second))
+			session := s.mustAssume(provider(alice, ""))
+			own, err := s.sts(provider(alice, "")).GetSessionToken(t.Context(), &awssts.GetSessionTokenInput{})
+			wantNil(t, err)
+			chained := s.mustAssume(ofSession(own.Credentials))
+			c.ahead.Store(0)
+			now := time.Now()
+			_, err = s.kms.ChangePrincipal(t.Context(), whose, "", kms.PrincipalChange{RevokedBefore: &now})
+			wantNil(t, err)
+			wantCode(t, describe(s, session, key), "UnrecognizedClientException")
+			wantCode(t, describe(s, chained, key), "UnrecognizedClientException")
+			c.ahead.Store(int64(-110 * time.Second))
+			later := s.mustAssume(provider(alice, ""))
+			wantNil(t, describe(s, later, key))
+			// Another change of the principal is no revocation.
+			_, err = s.kms.ChangePrincipal(t.Context(), whose, "", kms.PrincipalChange{Tags: &map[string]string{"a": "b"}})
+			wantNil(t, err)
+			wantNil(t, describe(s, later, key))
+			wantCode(t, describe(s, session, key), "UnrecognizedClientException")
+			c.ahead.Store(0)
+			now = time.Now()
+			_, err = s.kms.ChangePrincipal(t.Context(), whose, "", kms.PrincipalChange{RevokedBefore: &now})
+			wantNil(t, err)
+			wantCode(t, describe(s, later, key), "UnrecognizedClientException")
+		})
+	}
+}
+
 // A policy that is taken away counts for the sessions that there are.
 func TestSessionsSeeTheRoleAsItIs(t *testing.T) {
 	s, alice := assumable(t)
