@@ -127,6 +127,27 @@ func (s *Server) RotateTokenKey(ctx context.Context, retire bool) error {
 	return s.rotateTokenKeys(ctx, "Operator", false, retire)
 }
 
+// EndSessions deletes all token keys of a store that no service has open, and with them
+// every session. It is for a store that was put back to an earlier state, in which a
+// session may be good that was ended since.
+func EndSessions(ctx context.Context, l *ledger.Ledger) error {
+	return l.Update(ctx, func(tx *ledger.Tx) error {
+		keys, tampered, err := scanTokenKeys(tx)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			tampered = append(tampered, k.ID)
+		}
+		for _, id := range tampered {
+			if err := tx.Delete(tableTokenKey, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // rotateDueTokenKeys makes a new token key if it is time, and deletes those by which
 // no session can be sealed any more. A service without sessions has none.
 func (s *Server) rotateDueTokenKeys(ctx context.Context) error {

@@ -43,7 +43,8 @@ var ErrNotEmpty = errors.New("there is a store already")
 // exist unless replace is set. The whole backup, and that its rows are what a
 // ledger has written, is verified before the store changes; until the last moment
 // it stays as it was. The event of it is durable before that. The epoch rises
-// above any that was seen. The error matches those of package backup, or
+// above any that was seen. All sessions end: the backup does not know which of them
+// were revoked since. The error matches those of package backup, or
 // [ErrNotEmpty].
 func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (_ Transferred, err error) {
 	if err := c.complete(); err != nil {
@@ -82,6 +83,9 @@ func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (
 			"epoch": done.Epoch, "replace": replace,
 		}
 		if err := c.leaveLogs(ctx, l, parameters); err != nil {
+			return err
+		}
+		if err := kms.EndSessions(ctx, l); err != nil {
 			return err
 		}
 		return c.record(ctx, root, l, "RestoreStore", parameters)
