@@ -30,6 +30,9 @@ var xmlHeader = []string{"text/xml"}
 // isSTS tells whether a request is one to STS rather than to the key service: by its
 // protocol, as both are behind one address.
 func isSTS(r *http.Request) bool {
+	if r.Header.Get("X-Amz-Target") != "" {
+		return false // which the protocol of STS does not have
+	}
 	switch r.Method {
 	case http.MethodGet:
 		return r.URL.Path == "/" && strings.Contains(r.URL.RawQuery, "Action=")
