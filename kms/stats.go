@@ -52,7 +52,8 @@ func (p *policyCache) stats() CacheStats {
 
 // Ready tells whether the service could answer now, and if not which parts are why:
 // the store, which was compared with what is remembered within the last second or is
-// now; the root key, which must wrap and unwrap; and the audit log, where it can
+// now; "store rolled back" where it has lost changes, see [ledger.Ledger.RolledBack];
+// the root key, which must wrap and unwrap; and the audit log, where it can
 // tell whether it takes records. The error is for the operator.
 func (s *Server) Ready(ctx context.Context) (parts []string, err error) {
 	var errs []error
@@ -61,6 +62,7 @@ func (s *Server) Ready(ctx context.Context) (parts []string, err error) {
 		check func() error
 	}{
 		{"store", func() error { return s.ledger.ViewRecent(ctx, func(*ledger.Tx) error { return nil }) }},
+		{"store rolled back", s.ledger.RolledBack},
 		{"root key", s.checkRootKey},
 		{"audit log", s.checkAudit},
 	} {

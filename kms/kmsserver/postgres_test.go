@@ -7,6 +7,7 @@ package kmsserver_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -261,6 +262,7 @@ func TestSQLRollBack(t *testing.T) {
 	restore()
 	wantCode(t, f.use(f.victim), "AccessDeniedException")
 	// All of them: nothing can be believed any more, and nobody is let in.
+	again := f.restore()
 	f.sql("delete from cretula.rows; insert into cretula.rows select * from old; perform 1")
 	f.pass()
 	for _, key := range []string{f.victim, f.other} {
@@ -270,6 +272,15 @@ func TestSQLRollBack(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), `row \"root\" of table \"_roster\" was tampered with: rolled back`) {
 		t.Errorf("not logged: %s", f.log)
+	}
+	// What is there then may only seem to be right.
+	again()
+	f.pass()
+	if err := f.use(f.other); err == nil {
+		t.Error("a key was used over a store that had been put back")
+	}
+	if parts, err := f.kms.Ready(t.Context()); !slices.Contains(parts, "store rolled back") || !strings.Contains(fmt.Sprint(err), "opened anew") {
+		t.Errorf("ready: %q, %v", parts, err)
 	}
 }
 

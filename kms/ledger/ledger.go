@@ -15,7 +15,8 @@
 // reads of that row; a shard that does not fit fails those of the rows it
 // lists, the root row those of all. The one thing that rows cannot show is a
 // store that was put back as a whole, every row of it, while no process had it
-// open; while one has, the generation shows that too.
+// open; while one has, the generation shows that too, and nothing of the store is
+// believed any more: see [Ledger.RolledBack].
 //
 // The store may be one that other processes write too. Each transaction reads the
 // root row and compares it with the one it has in memory, so verified shards stay
@@ -96,6 +97,9 @@ type Ledger struct {
 	metaMAC []byte
 	// state is the newest roster that is known to be in the store.
 	state atomic.Pointer[state]
+	// lost is that the store went back behind what was seen of it. It may go
+	// forward again, on another way, so it is never believed again.
+	lost  atomic.Pointer[TamperedError]
 	cache rowCache
 	scans recentScans
 	// remembered and missed are counted for CacheStats.
@@ -298,9 +302,40 @@ func (l *Ledger) install(st *state) {
 	}
 }
 
+// RolledBack returns what shows that the store lost changes which this Ledger has
+// seen in it; nil if nothing does. From then on every transaction fails with it:
+// others, who have not seen the changes, may write past them, and after that the
+// store only seems newer. Where it is opened anew it is for the caller to know how
+// far it must have come.
+func (l *Ledger) RolledBack() error {
+	if found := l.lost.Load(); found != nil {
+		return found
+	}
+	return nil
+}
+
+// keepLost keeps an error that says of the root row that it was rolled back.
+func (l *Ledger) keepLost(err error) {
+	if err == nil {
+		return
+	}
+	if found, ok := errors.AsType[*TamperedError](err); ok && found.Table == rosterTable && found.ID == rootID && found.What == RolledBack {
+		l.lost.CompareAndSwap(nil, found)
+	}
+}
+
 // current returns the verified roster of the transaction: known itself if it
 // still is the newest.
 func (l *Ledger) current(raw keystore.Tx, known *state) (*state, error) {
+	if err := l.RolledBack(); err != nil {
+		return nil, err
+	}
+	st, err := l.newest(raw, known)
+	l.keepLost(err)
+	return st, err
+}
+
+func (l *Ledger) newest(raw keystore.Tx, known *state) (*state, error) {
 	if known != nil && known.root.MAC != nil {
 		// Nothing is secret in what is compared: whoever can change the row
 		// can read it too.

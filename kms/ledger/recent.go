@@ -79,6 +79,9 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := l.RolledBack(); err != nil {
+		return err
+	}
 	began := l.instant()
 	oldest := began - instant(Recent)
 	if st := l.state.Load(); st.confirmed.recent(oldest) {

@@ -86,6 +86,9 @@ type state struct {
 	// macs are those of the shard rows; zero where there is no such row.
 	macs   [shards]mac
 	loaded [shards]atomic.Pointer[shard]
+	// after are the generations in which shards were last seen with another MAC:
+	// what they are now was written later, unless the store lost changes.
+	after [shards]uint64
 	// confirmed is when the store was last seen to have this generation.
 	confirmed confirmation
 
@@ -139,13 +142,18 @@ func parseRoot(k keys, row keystore.Row, known *state) (*state, error) {
 	}
 	if known != nil && row.Version <= known.generation {
 		return nil, tampered(rosterTable, rootID, RolledBack,
-			fmt.Sprintf("it is of generation %d, generation %d was seen", row.Version, known.generation))
+			fmt.Sprintf("it is of generation %d, generation %d was seen; nothing is believed until the store is opened anew", row.Version, known.generation))
 	}
 	st := &state{generation: row.Version, root: row}
 	for i := range st.macs {
 		st.macs[i] = mac(row.Content[i*macSize:])
-		if known != nil && known.macs[i] == st.macs[i] {
+		switch {
+		case known == nil || known.root.MAC == nil:
+		case known.macs[i] == st.macs[i]:
 			st.loaded[i].Store(known.loaded[i].Load())
+			st.after[i] = known.after[i]
+		default:
+			st.after[i] = known.generation
 		}
 	}
 	return st, nil
@@ -172,8 +180,10 @@ func (st *state) readShard(k keys, raw keystore.Tx, index int) (shard, error) {
 	switch {
 	case err != nil && !absent:
 		return shard{}, err
-	case absent && want == mac{}:
+	case absent && want == mac{} && st.after[index] == 0:
 		return shard{}, nil
+	case absent && want == mac{}:
+		return shard{}, st.diverged(index, 0)
 	case absent:
 		return shard{}, tampered(rosterTable, shardID(index), Removed, "")
 	case !validMAC(k.row, row):
@@ -183,14 +193,24 @@ func (st *state) readShard(k keys, raw keystore.Tx, index int) (shard, error) {
 	case !hmac.Equal(row.MAC, want[:]):
 		return shard{}, tampered(rosterTable, shardID(index), RolledBack,
 			fmt.Sprintf("it is of generation %d, the root row has another", row.Version))
+	case row.Version <= st.after[index] && st.after[index] > 0:
+		return shard{}, st.diverged(index, row.Version)
 	}
 	return decodeShard(row.Content)
+}
+
+// diverged says that a generation is newer than one that was seen, and does not
+// follow from it.
+func (st *state) diverged(index int, version uint64) error {
+	return tampered(rosterTable, rootID, RolledBack,
+		fmt.Sprintf("%s is of generation %d, and in generation %d it was another; nothing is believed until the store is opened anew",
+			shardID(index), version, st.after[index]))
 }
 
 // next returns a copy of the state with the given shards replaced, in which the
 // touched rows are, and the rows to be written for it, root row last.
 func (st *state) next(k keys, changed map[int]*shard, touched []touch) (*state, []keystore.Row) {
-	n := &state{generation: st.generation, macs: st.macs}
+	n := &state{generation: st.generation, macs: st.macs, after: st.after}
 	for i := range n.loaded {
 		n.loaded[i].Store(st.loaded[i].Load())
 	}

@@ -206,7 +206,7 @@ func (t *Tx) lists(row touch) bool {
 func (t *Tx) newIndex(table string) (x *index, bad map[int]error, err error) {
 	var all []listing
 	for i := range shards {
-		s, err := t.state.shard(t.ledger.keys, t.raw, i)
+		s, err := t.stored(i)
 		if err != nil {
 			if _, ok := errors.AsType[*TamperedError](err); !ok {
 				return nil, nil, err

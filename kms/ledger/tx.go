@@ -45,7 +45,14 @@ func (t *Tx) shard(index int) (shard, error) {
 	if s := t.changed[index]; s != nil {
 		return *s, nil
 	}
-	return t.state.shard(t.ledger.keys, t.raw, index)
+	return t.stored(index)
+}
+
+// stored returns a part of the roster as the transaction began with it.
+func (t *Tx) stored(index int) (shard, error) {
+	s, err := t.state.shard(t.ledger.keys, t.raw, index)
+	t.ledger.keepLost(err)
+	return s, err
 }
 
 // rosterError says of a row what is wrong with the shard that would list it.
