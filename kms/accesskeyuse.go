@@ -36,7 +36,7 @@ func (s *Server) noteAccessKey(id string, now time.Time) {
 	d := &s.keyDays
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.written[id] == day || d.pending[id] == day {
+	if d.written[id] >= day || d.pending[id] >= day {
 		return
 	}
 	if d.pending == nil {
@@ -107,6 +107,8 @@ func (s *Server) lastUsedDays(tx *ledger.Tx) (map[string]string, error) {
 	})
 	s.keyDays.mu.Lock()
 	defer s.keyDays.mu.Unlock()
-	maps.Copy(days, s.keyDays.pending)
+	for id, day := range s.keyDays.pending {
+		days[id] = max(days[id], day)
+	}
 	return days, err
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -38,14 +37,20 @@ func (c *call) noteUse() {
 	if c.op.Usage == "" || len(c.used) == 0 {
 		return
 	}
-	u := &c.server.uses
+	for _, name := range c.used {
+		c.server.uses.note(keyRowID(name), keyUse{c.op.Name, c.now.UTC(), c.event.RequestID, c.event.EventID})
+	}
+}
+
+// note remembers the use of the key of a row, unless a later one is known.
+func (u *uses) note(row string, use keyUse) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pending == nil {
 		u.pending = map[string]keyUse{}
 	}
-	for _, name := range c.used {
-		u.pending[keyRowID(name)] = keyUse{c.op.Name, c.now.UTC(), c.event.RequestID, c.event.EventID}
+	if !u.pending[row].Time.After(use.Time) {
+		u.pending[row] = use
 	}
 }
 
@@ -63,23 +68,23 @@ func (s *Server) writeUses(ctx context.Context) error {
 			if _, _, err := tx.Get(tableKey, row); err != nil {
 				continue // deleted, or refused wherever it is used
 			}
-			content, err := json.Marshal(use)
-			if err != nil {
+			before, _, err := readUse(tx, row)
+			if err != nil && !IsTampered(err) {
 				return err
 			}
-			if _, err := tx.Put(tableUse, row, content); err != nil {
+			if before.Time.After(use.Time) {
+				continue // another server has used it since
+			}
+			if err := putJSON(tx, tableUse, row, use); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		s.uses.mu.Lock()
-		defer s.uses.mu.Unlock()
-		if s.uses.pending != nil {
-			maps.Copy(pending, s.uses.pending)
+		for row, use := range pending {
+			s.uses.note(row, use)
 		}
-		s.uses.pending = pending
 	}
 	return err
 }
@@ -121,22 +126,30 @@ func (c *call) getKeyLastUsage(k *key, _ *kmsapi.GetKeyLastUsageInput) (*kmsapi.
 	return out, nil
 }
 
+// lastUse returns the last use of the key of a row, as far as this server knows.
 func (s *Server) lastUse(ctx context.Context, row string) (use keyUse, known bool, err error) {
-	s.uses.mu.Lock()
-	use, known = s.uses.pending[row]
-	s.uses.mu.Unlock()
-	if known {
-		return use, true, nil
-	}
 	err = s.ledger.View(ctx, func(tx *ledger.Tx) error {
-		content, _, err := tx.Get(tableUse, row)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(content, &use)
+		use, known, err = readUse(tx, row)
+		return err
 	})
+	if err != nil {
+		return keyUse{}, false, err
+	}
+	s.uses.mu.Lock()
+	defer s.uses.mu.Unlock()
+	if pending, ok := s.uses.pending[row]; ok && !use.Time.After(pending.Time) {
+		return pending, true, nil
+	}
+	return use, known, nil
+}
+
+func readUse(tx *ledger.Tx, row string) (use keyUse, known bool, err error) {
+	content, _, err := tx.Get(tableUse, row)
 	if errors.Is(err, keystore.ErrNotFound) {
 		return keyUse{}, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(content, &use)
 	}
 	return use, err == nil, err
 }
