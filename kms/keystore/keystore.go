@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -162,4 +163,13 @@ type Watcher interface {
 	// lost, and returns why. Calls may be lost or made for nothing: who must be
 	// sure looks for himself.
 	Watch(ctx context.Context, changed func()) error
+}
+
+// A Lingerer is a Tx of a Store that ends transactions in which nothing happens for
+// too long.
+type Lingerer interface {
+	Tx
+	// Linger lets this one transaction do nothing for as long as d at a time, for who
+	// waits for something else meanwhile. Others wait for as long where it writes.
+	Linger(d time.Duration) error
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/rootkey"
@@ -149,6 +150,9 @@ func (w *within) Update(_ context.Context, fn func(keystore.Tx) error) error {
 // Close implements [keystore.Store].
 func (w *within) Close() error { return nil }
 
+// maxCopy is how long the store waits for a copy of it to be verified and committed.
+const maxCopy = time.Hour
+
 // Move gives the store up for another one. copy gets all rows, verified, as
 // [Ledger.Export] gives them, and must make them durable in their new place. From
 // the return of Move on every transaction of this store, of whichever process,
@@ -160,6 +164,11 @@ func (l *Ledger) Move(ctx context.Context, to string, copy func(rows func(yield 
 	}
 	known := l.state.Load()
 	return l.store.Update(ctx, func(raw keystore.Tx) error {
+		if tx, ok := raw.(keystore.Lingerer); ok {
+			if err := tx.Linger(maxCopy); err != nil {
+				return err
+			}
+		}
 		st, err := l.current(raw, known)
 		if err != nil {
 			return err

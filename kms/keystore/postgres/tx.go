@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/jackc/pgx/v5"
@@ -20,6 +22,7 @@ const (
 		and octet_length(content) = $5 and sha256(content) = $6)`
 	putSQL = `insert into cretula.rows (tbl, id, version, content, mac) values ($1, $2, $3, $4, $5)
 		on conflict (tbl, id) do update set version = excluded.version, content = excluded.content, mac = excluded.mac`
+	lingerSQL = `select set_config('idle_in_transaction_session_timeout', $1, true)`
 	deleteSQL = `delete from cretula.rows where tbl = $1 and id = $2`
 	// A part of a scan: up to $4 rows, and no more than $5 bytes but for the
 	// last row. count says how many rows the bytes were not counted of.
@@ -276,4 +279,14 @@ func (t *tx) Tables() ([]string, error) {
 		return nil, err
 	}
 	return tables, nil
+}
+
+// Linger implements [keystore.Lingerer]. A machine that is gone is noticed as soon as
+// ever: that does not depend on it.
+func (t *tx) Linger(d time.Duration) error {
+	if err := t.usable(false); err != nil {
+		return err
+	}
+	limit := strconv.FormatInt(max(1, d.Milliseconds()), 10) // 0 would be no limit
+	return t.query(func(pgx.Rows) error { return nil }, lingerSQL, limit)
 }
