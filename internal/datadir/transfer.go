@@ -43,7 +43,7 @@ var ErrNotEmpty = errors.New("there is a store already")
 // exist unless replace is set. The whole backup, and that its rows are what a
 // ledger has written, is verified before the store changes; until the last moment
 // it stays as it was. The event of it is durable before that. The epoch rises
-// above any that was seen. All sessions end: the backup does not know which of them
+// above any that was seen, and that of the store that is replaced. All sessions end: the backup does not know which of them
 // were revoked since. The error matches those of package backup, or
 // [ErrNotEmpty].
 func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (_ Transferred, err error) {
@@ -74,7 +74,16 @@ func (c Config) Restore(ctx context.Context, file io.ReadSeeker, replace bool) (
 		return Transferred{}, err
 	}
 	done := Transferred{StoreID: r.Header.StoreID, Store: c.StoreName(), Rows: rows}
-	err = c.importRows(ctx, root, replace, r.EachRow, func(l *ledger.Ledger) error {
+	var replaced func(*ledger.Ledger)
+	if replace {
+		replaced = func(old *ledger.Ledger) {
+			// Of one that was tampered with nothing is believed.
+			if e, err := storeEpoch(ctx, old); err == nil && e.store == r.Header.StoreID {
+				known.epoch = max(known.epoch, e.epoch)
+			}
+		}
+	}
+	err = c.importRows(ctx, root, replaced, r.EachRow, func(l *ledger.Ledger) error {
 		if done.Epoch, err = raiseEpoch(ctx, l, known); err != nil {
 			return err
 		}
@@ -182,7 +191,7 @@ func (c *Config) takeOver(ctx context.Context, root rootkey.Key, done *Transferr
 			return put(row)
 		})
 	}
-	err := c.importRows(ctx, root, false, count, func(l *ledger.Ledger) (err error) {
+	err := c.importRows(ctx, root, nil, count, func(l *ledger.Ledger) (err error) {
 		if done.Epoch, err = raiseEpoch(ctx, l, known); err != nil {
 			return err
 		}
@@ -249,8 +258,9 @@ func (c *Config) compare(ctx context.Context, root rootkey.Key, done *Transferre
 }
 
 // importRows puts rows into the store. A file is made anew and takes the place of
-// the one that is there, which may be damaged, only when all is done.
-func (c *Config) importRows(ctx context.Context, root rootkey.Key, replace bool,
+// the one that is there, which may be damaged, only when all is done. replace is as
+// for [ledger.Import].
+func (c *Config) importRows(ctx context.Context, root rootkey.Key, replace func(*ledger.Ledger),
 	rows func(func(keystore.Row) error) error, finish func(*ledger.Ledger) error) error {
 	if !c.database() {
 		return c.importFile(ctx, root, replace, rows, finish)
@@ -271,12 +281,12 @@ func (c *Config) notEmpty() error {
 	return cli.WithHint(fmt.Errorf("%s: %w", c.StoreName(), ErrNotEmpty), "name another place, or with restore say --replace")
 }
 
-func (c *Config) importFile(ctx context.Context, root rootkey.Key, replace bool,
+func (c *Config) importFile(ctx context.Context, root rootkey.Key, replace func(*ledger.Ledger),
 	rows func(func(keystore.Row) error) error, finish func(*ledger.Ledger) error) error {
 	if err := durable.MkdirAll(filepath.Dir(c.Store)); err != nil {
 		return err
 	}
-	release, err := c.claimFile(replace)
+	release, err := c.claimFile(ctx, root, replace)
 	if err != nil {
 		return err
 	}
@@ -291,11 +301,11 @@ func (c *Config) importFile(ctx context.Context, root rootkey.Key, replace bool,
 	if err != nil {
 		return err
 	}
-	err = errors.Join(ledger.Import(ctx, store, root, false, rows, finish), store.Close())
+	err = errors.Join(ledger.Import(ctx, store, root, nil, rows, finish), store.Close())
 	if err != nil {
 		return err
 	}
-	if replace {
+	if replace != nil {
 		err = os.Rename(temporary, c.Store)
 	} else {
 		err = os.Link(temporary, c.Store)
@@ -309,8 +319,17 @@ func (c *Config) importFile(ctx context.Context, root rootkey.Key, replace bool,
 	return durable.SyncDir(filepath.Dir(c.Store))
 }
 
-// claimFile keeps others from the file that is there until release is called.
-func (c *Config) claimFile(replace bool) (release func(), err error) {
+// claimFile keeps others from the file that is there until release is called, and
+// gives replace the ledger in it, if that can be opened.
+func (c *Config) claimFile(ctx context.Context, root rootkey.Key, replace func(*ledger.Ledger)) (release func(), err error) {
+	if replace != nil {
+		if store, err := bolt.Open(c.Store); err == nil {
+			if old, err := ledger.Open(ctx, store, root); err == nil {
+				replace(old)
+			}
+			return func() { store.Close() }, nil
+		}
+	}
 	f, err := durable.OpenPrivate(c.Store, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return func() {}, nil
@@ -325,7 +344,7 @@ func (c *Config) claimFile(replace bool) (release func(), err error) {
 		}
 		return nil, err
 	}
-	if !replace {
+	if replace == nil {
 		f.Close()
 		return nil, c.notEmpty()
 	}

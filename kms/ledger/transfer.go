@@ -79,18 +79,24 @@ func eachRow(raw keystore.Tx, yield func(keystore.Row) error) error {
 
 // Import puts rows that [Ledger.Export] gave into a store, in one transaction,
 // and verifies them there; all must fit root. The error matches [ErrExists] if the
-// store has rows, unless replace is set: then they make room. Before the
-// transaction ends finish gets the ledger, which works until finish returns;
-// where it or anything else fails the store stays as it was.
-func Import(ctx context.Context, store keystore.Store, root rootkey.Key, replace bool,
+// store has rows, unless replace is given: then they make room, and before they do
+// replace gets their ledger, if that can be opened. Before the transaction ends finish
+// gets the new one. Each works until the function returns; where anything fails the
+// store stays as it was.
+func Import(ctx context.Context, store keystore.Store, root rootkey.Key, replace func(*Ledger),
 	rows func(put func(keystore.Row) error) error, finish func(*Ledger) error) error {
 	return store.Update(ctx, func(raw keystore.Tx) error {
 		tables, err := raw.Tables()
 		if err != nil {
 			return err
 		}
-		if len(tables) > 0 && !replace {
+		if len(tables) > 0 && replace == nil {
 			return ErrExists
+		}
+		if len(tables) > 0 {
+			if old, err := Open(ctx, &within{tx: raw}, root); err == nil {
+				replace(old)
+			}
 		}
 		if err := deleteAll(raw, tables); err != nil {
 			return err

@@ -66,7 +66,7 @@ func TestExportImport(t *testing.T) {
 	f.put("b", "1")
 	rows := exported(t, f.Ledger)
 	to := newStore(t)
-	err := Import(ctx, to, f.root, false, give(rows), func(l *Ledger) error {
+	err := Import(ctx, to, f.root, nil, give(rows), func(l *Ledger) error {
 		return l.Update(ctx, func(tx *Tx) error {
 			_, err := tx.Put("c", "of finish", nil)
 			return err
@@ -85,11 +85,12 @@ func TestExportImport(t *testing.T) {
 	if again := exported(t, l); len(again) < len(rows)+1 {
 		t.Errorf("%d rows, there were %d", len(again), len(rows))
 	}
-	if err := Import(ctx, to, f.root, false, give(rows), nothing); !errors.Is(err, ErrExists) {
+	if err := Import(ctx, to, f.root, nil, give(rows), nothing); !errors.Is(err, ErrExists) {
 		t.Errorf("into a store with rows: %v", err)
 	}
-	if err := Import(ctx, to, f.root, true, give(rows), nothing); err != nil {
-		t.Errorf("in place of rows: %v", err)
+	replaced := uint64(0)
+	if err := Import(ctx, to, f.root, func(old *Ledger) { replaced = old.Generation() }, give(rows), nothing); err != nil || replaced != l.Generation() {
+		t.Errorf("in place of rows of generation %d: %v", replaced, err)
 	}
 	// Who had the store open finds that it was put back.
 	err = l.View(ctx, func(*Tx) error { return nil })
@@ -114,7 +115,7 @@ func TestImportRefused(t *testing.T) {
 			"missing": append(append([]keystore.Row{}, rows[:i]...), rows[i+1:]...), "changed": changed, "moved": moved,
 		} {
 			to := newStore(t)
-			if err := Import(ctx, to, f.root, false, give(bad), nothing); err == nil {
+			if err := Import(ctx, to, f.root, nil, give(bad), nothing); err == nil {
 				t.Errorf("%s %s: no error", name, what)
 			}
 			if !isEmpty(t, to) {
@@ -126,11 +127,11 @@ func TestImportRefused(t *testing.T) {
 	to := newStore(t)
 	other := newFixture(t)
 	for what, err := range map[string]error{
-		"finish fails":   Import(ctx, to, f.root, false, give(rows), func(*Ledger) error { return stop }),
-		"rows end":       Import(ctx, to, f.root, false, func(func(keystore.Row) error) error { return stop }, nothing),
-		"no rows":        Import(ctx, to, f.root, false, give(nil), nothing),
-		"other root key": Import(ctx, to, other.root, false, give(rows), nothing),
-		"failed update passed over": Import(ctx, to, f.root, false, give(rows), func(l *Ledger) error {
+		"finish fails":   Import(ctx, to, f.root, nil, give(rows), func(*Ledger) error { return stop }),
+		"rows end":       Import(ctx, to, f.root, nil, func(func(keystore.Row) error) error { return stop }, nothing),
+		"no rows":        Import(ctx, to, f.root, nil, give(nil), nothing),
+		"other root key": Import(ctx, to, other.root, nil, give(rows), nothing),
+		"failed update passed over": Import(ctx, to, f.root, nil, give(rows), func(l *Ledger) error {
 			_ = l.Update(ctx, func(tx *Tx) error {
 				if _, err := tx.Put("a", "half", nil); err != nil {
 					return err
