@@ -140,6 +140,8 @@ type epochs struct {
 	key    []byte
 	ledger *ledger.Ledger
 	epoch  uint64
+	// file says that the store is one: what is read of it may not be on the disk yet.
+	file bool
 
 	mu      sync.Mutex
 	written epoch
@@ -149,7 +151,7 @@ type epochs struct {
 
 func newEpochs(c *Config, l *ledger.Ledger, root rootkey.Key) (*epochs, error) {
 	key, err := root.Derive(epochLabel)
-	return &epochs{path: c.RootKey.EpochPath(), key: key, ledger: l}, err
+	return &epochs{path: c.RootKey.EpochPath(), key: key, ledger: l, file: !c.database()}, err
 }
 
 // openEpochs compares the store with the epoch file, notes how far it has come, and
@@ -215,6 +217,10 @@ func (e *epochs) run(ctx context.Context, c *Config) {
 // note writes how far the store has come, unless that or more is noted. Servers of
 // one machine can share the file: between their looking and writing one may take
 // back what another has just written, until its next note.
+//
+// Of a file only what is on the disk is noted, or it would be refused after a power
+// cut: a change can be seen before its last sync. One that changes nothing comes after
+// it, and syncs what a process has left that was ended in between.
 func (e *epochs) note() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -227,6 +233,11 @@ func (e *epochs) note() error {
 	} else if found && known.store == now.store && now.compare(known) <= 0 {
 		e.written = known
 		return nil
+	}
+	if e.file {
+		if err := e.ledger.Update(context.Background(), func(*ledger.Tx) error { return nil }); err != nil {
+			return err
+		}
 	}
 	if err := durable.MkdirAll(filepath.Dir(e.path)); err != nil {
 		return err

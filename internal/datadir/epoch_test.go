@@ -6,11 +6,15 @@ package datadir
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/cretula/cretula/kms/keystore"
+	"github.com/cretula/cretula/kms/ledger"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -60,4 +64,83 @@ func TestRestoreFromTwoMachines(t *testing.T) {
 		}
 		f.works(t, c)
 	})
+}
+
+// A syncingStore shows what an Update has written before that has returned, as a file
+// does whose last sync is still to be made.
+type syncingStore struct {
+	keystore.Store
+	writer sync.Mutex
+	// waiting gets each Update that has come, written each that can be seen while the
+	// writer waits for sync.
+	waiting, written chan struct{}
+	sync             chan error
+}
+
+func (s *syncingStore) Update(ctx context.Context, fn func(keystore.Tx) error) error {
+	if s.sync == nil {
+		return s.Store.Update(ctx, fn)
+	}
+	s.waiting <- struct{}{}
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	if err := s.Store.Update(ctx, fn); err != nil {
+		return err
+	}
+	s.written <- struct{}{}
+	return <-s.sync
+}
+
+// TestEpochIsOfWhatIsDurable notes how far a file has come while its newest change is
+// not yet on the disk: after a power cut that would refuse the file.
+func TestEpochIsOfWhatIsDurable(t *testing.T) {
+	c := newConfig(t, "")
+	store := &syncingStore{waiting: make(chan struct{}, 9), written: make(chan struct{}, 9)}
+	c.WrapStore = func(s keystore.Store) keystore.Store { store.Store = s; return store }
+	d := mustCreate(t, c)
+	store.sync = make(chan error)
+	known := func() string {
+		t.Helper()
+		text, err := os.ReadFile(c.RootKey.EpochPath())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before, generation := known(), d.Ledger.Generation()
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		err := d.Ledger.Update(context.Background(), func(tx *ledger.Tx) error { _, err := tx.Put("t", "a", nil); return err })
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-store.waiting
+	<-store.written
+	if err := d.Ledger.View(t.Context(), func(*ledger.Tx) error { return nil }); err != nil || d.Ledger.Generation() <= generation {
+		t.Fatalf("generation %d was not seen: %v", d.Ledger.Generation(), err)
+	}
+	noted := make(chan error, 1)
+	go func() { noted <- d.epochs.note() }()
+	select {
+	case <-store.waiting:
+	case err := <-noted:
+		store.sync <- nil
+		t.Fatalf("noted a change that a power cut would take back: %v", err)
+	}
+	if known() != before {
+		t.Error("the change was noted already")
+	}
+	store.sync <- nil
+	changing.Wait()
+	// A sync that fails leaves open what is on the disk.
+	store.sync <- keystore.ErrFailed
+	if err := <-noted; !errors.Is(err, keystore.ErrFailed) || known() != before {
+		t.Errorf("noted after a sync that failed: %v", err)
+	}
+	store.sync = nil
+	if err := d.epochs.note(); err != nil || known() == before {
+		t.Errorf("after all syncs: %v", err)
+	}
+	mustClose(t, d)
 }
