@@ -81,16 +81,16 @@ func (s *Spec) holder(ctx context.Context) (rootkey.Holder, error) {
 // awsHolder returns the holder in AWS KMS. Credentials are those that AWS's tools
 // would use: of the environment, the shared files or the instance.
 func (s *Spec) awsHolder(ctx context.Context) (rootkey.Holder, error) {
-	options := []func(*config.LoadOptions) error{config.WithRegion(s.Region)}
-	if s.Endpoint != "" {
-		options = append(options, config.WithBaseEndpoint(s.Endpoint))
-	}
-	found, err := config.LoadDefaultConfig(ctx, options...)
+	found, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", rootkey.ErrUnavailable, err)
 	}
-	// Not the environment's: what the Spec says, or the ARN, and no proxy.
-	found.Region = s.Region
+	// Not the environment's: what the Spec says, or the ARN, and no proxy. Who has
+	// AWS_ENDPOINT_URL_KMS point to this key service means its clients.
+	found.Region, found.BaseEndpoint = s.Region, nil
+	if s.Endpoint != "" {
+		found.BaseEndpoint = &s.Endpoint
+	}
 	if found.HTTPClient, err = s.awsClient(); err != nil {
 		return nil, err
 	}

@@ -117,6 +117,8 @@ func TestAWSKMS(t *testing.T) {
 		t.Fatal(err)
 	}
 	endpoint := aws.ToString(service.Config.BaseEndpoint)
+	t.Setenv("AWS_ENDPOINT_URL_KMS", "https://127.0.0.1:1") // what clients of this key service have
+	t.Setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
 	to := rootkeys.Spec{
 		Kind: rootkeys.KindAWSKMS, KeyARN: service.CreateKey(t, ""), Endpoint: endpoint,
 		CAFile: certificateOf(t, endpoint),

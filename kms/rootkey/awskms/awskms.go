@@ -132,6 +132,7 @@ func newHolder(config aws.Config, keyARN string, attested bool, attest ...func(*
 	}
 	client := kms.NewFromConfig(config, func(o *kms.Options) {
 		o.HTTPClient = newTransport(config.HTTPClient, attested)
+		o.BaseEndpoint = config.BaseEndpoint // and not AWS_ENDPOINT_URL_KMS, which the SDK would have in its place
 		o.ClientLogMode &= aws.LogRetries
 		o.APIOptions = append(attest, o.APIOptions...)
 	})
