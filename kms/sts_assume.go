@@ -310,6 +310,9 @@ func (c *call) decideSession(action string, role *assumedRole, session *sealedSe
 	}
 	if role.record == nil || role.record.Disabled {
 		c.event.Outcome = Denied
+		if by.Type == policy.CallerWebIdentity { // which learns nothing else from policies either
+			return kmsapi.Errorf(STSAccessDenied, "Not authorized to perform %s", action)
+		}
 		return kmsapi.Errorf(STSAccessDenied, "User: %s is not authorized to perform: %s on resource: %s", by.ARN, action, role.arn)
 	}
 	return nil

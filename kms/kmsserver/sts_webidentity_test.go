@@ -157,9 +157,19 @@ func TestWebIdentityRefusals(t *testing.T) {
 	if noted := s.events("UnauthenticatedRequests"); len(noted) != 3 { // one of each code
 		t.Errorf("%d events of requests without authentication", len(noted))
 	}
+	// A role that is disabled tells whom it trusts no more than any other.
+	yes := true
+	_, err := s.kms.ChangePrincipal(t.Context(), "worker", "", kms.PrincipalChange{Disabled: &yes})
+	wantNil(t, err)
+	_, err = s.sts(aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(t.Context(), &awssts.AssumeRoleWithWebIdentityInput{
+		RoleArn: aws.String(workerARN), RoleSessionName: aws.String("build-1"), WebIdentityToken: &good,
+	})
+	if code, message, status, _ := refused(t, err); code != "AccessDenied" || status != 403 || message != "Not authorized to perform sts:AssumeRoleWithWebIdentity" {
+		t.Errorf("%d %s %s", status, code, message)
+	}
 	// Without a provider no token is one.
 	plain := newService(t)
-	_, err := plain.sts(aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(t.Context(), &awssts.AssumeRoleWithWebIdentityInput{
+	_, err = plain.sts(aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(t.Context(), &awssts.AssumeRoleWithWebIdentityInput{
 		RoleArn: aws.String(workerARN), RoleSessionName: aws.String("build-1"), WebIdentityToken: &good,
 	})
 	wantCode(t, err, "InvalidIdentityToken")
