@@ -40,6 +40,8 @@ type call struct {
 	resolved []*key
 	// used are the keys whose use was allowed.
 	used []keyName
+	// counted says that a refusal is no event of its own: see strangers.
+	counted bool
 	// recorded says that the event is durable already: see change.
 	recorded bool
 }

@@ -78,6 +78,7 @@ type Server struct {
 	explaining    chan struct{} // see findEvent
 
 	unauthenticated unauthenticated
+	strangers       strangers
 
 	allowCertificates func(*Caller, int) bool
 }

@@ -57,6 +57,11 @@ func runSTS[O any](ctx context.Context, s *Server, caller *Caller, op *kmsapi.Op
 			c.event.Resources, c.event.Decision, c.event.OtherDecisions = nil, nil, nil
 		}
 	}
+	if err != nil && c.counted {
+		refused := c.classify(stsError(err))
+		s.noteAnonymous(ctx, caller, op.Name, refused)
+		return nil, refused
+	}
 	if err := c.finish(stsError(err)); err != nil {
 		return nil, err
 	}
@@ -76,7 +81,8 @@ func (s *Server) RefuseSTS(ctx context.Context, caller *Caller, operation string
 	return err
 }
 
-// noteAnonymous counts a refused request for an operation that needs no signature.
+// noteAnonymous counts a refused request for an operation that needs no signature: see
+// [Server.NoteUnauthenticated].
 func (s *Server) noteAnonymous(ctx context.Context, caller *Caller, operation string, refusal *kmsapi.Error) {
 	r := Unauthenticated{
 		Code: refusal.Code, SourceIP: caller.SourceIP, Operation: operation, RequestID: caller.RequestID, UserAgent: caller.UserAgent,

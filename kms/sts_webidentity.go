@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/cretula/cretula/internal/oidc"
 	"github.com/cretula/cretula/kms/kmsapi"
@@ -22,14 +24,19 @@ type WebIdentityVerifier interface {
 // an OIDC provider that is configured, if the trust policy of the role allows it.
 // Nobody signs the request: of caller only what it says of the request counts. One
 // without a token that is good comes from nobody, and is noted as such: see
-// [Server.NoteUnauthenticated]. Source: AWS STS API Reference,
+// [Server.NoteUnauthenticated]. So is one that comes to nothing where there were
+// maxStrangers of its provider in the same minute. Source: AWS STS API Reference,
 // "AssumeRoleWithWebIdentity".
 func (s *Server) AssumeRoleWithWebIdentity(ctx context.Context, caller *Caller, in *AssumeRoleWithWebIdentityInput) (*AssumedRole, error) {
 	from := *caller
 	from.Principal, from.AccessKeyID, from.Session, from.rows = Principal{}, "", nil, nil
 	claims, err := s.verifyWebIdentity(ctx, in)
 	if err == nil {
-		return runSTS(ctx, s, &from, opWebIdentity, in, func(c *call) (*AssumedRole, error) { return c.webIdentity(in, claims) })
+		return runSTS(ctx, s, &from, opWebIdentity, in, func(c *call) (*AssumedRole, error) {
+			out, err := c.webIdentity(in, claims)
+			c.counted = err != nil && !errors.Is(err, errChanged) && !s.strangers.record(claims.Provider, c.now)
+			return out, err
+		})
 	}
 	refused, ok := errors.AsType[*kmsapi.Error](stsError(err))
 	if !ok {
@@ -37,6 +44,39 @@ func (s *Server) AssumeRoleWithWebIdentity(ctx context.Context, caller *Caller, 
 	}
 	s.noteAnonymous(ctx, caller, opWebIdentity.Name, refused)
 	return nil, refused
+}
+
+// maxStrangers is how many requests with good tokens of one provider that come to
+// nothing are events of their own, in a minute. Of a public provider everybody can have
+// tokens, which must not suffice to fill the disk or to drive old records out of the log.
+const maxStrangers = 60
+
+// strangers has, by provider, how many there were in a minute: no more entries than
+// providers are configured.
+type strangers struct {
+	mu     sync.Mutex
+	counts map[string]strangerCount
+}
+
+type strangerCount struct {
+	minute int64
+	n      int
+}
+
+// record counts a request and tells whether it is an event of its own.
+func (s *strangers) record(provider string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, minute := s.counts[provider], now.Unix()/60
+	if c.minute != minute {
+		c = strangerCount{minute: minute}
+	}
+	c.n++
+	if s.counts == nil {
+		s.counts = map[string]strangerCount{}
+	}
+	s.counts[provider] = c
+	return c.n <= maxStrangers
 }
 
 // verifyWebIdentity returns what the token of a request says.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ const trustingProvider = `{"Version":"2012-10-17","Statement":{"Effect":"Allow",
 	"Condition":{"StringEquals":{"idp.example/tenant:sub":"build:main","idp.example/tenant:aud":"cretula"}}}}`
 
 // webService is a service that takes tokens which are signed by the key.
-func webService(t *testing.T) (*service, func(map[string]any) string) {
+func webService(t *testing.T, change ...func(*kms.Config)) (*service, func(map[string]any) string) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	wantNil(t, err)
@@ -48,7 +49,7 @@ func webService(t *testing.T) (*service, func(map[string]any) string) {
 	wantNil(t, os.WriteFile(jwks, []byte(set), 0o600))
 	verifier, err := oidc.New([]oidc.Issuer{{URL: idpURL, Audiences: []string{"cretula"}, JWKSFile: jwks}}, time.Now)
 	wantNil(t, err)
-	s := newService(t, func(c *kms.Config) { c.WebIdentity = verifier })
+	s := newService(t, append(change, func(c *kms.Config) { c.WebIdentity = verifier })...)
 	s.role("batch/worker", trustingProvider, mayUse)
 	return s, func(changes map[string]any) string {
 		now := time.Now().Unix()
@@ -173,4 +174,42 @@ func TestWebIdentityRefusals(t *testing.T) {
 		RoleArn: aws.String(workerARN), RoleSessionName: aws.String("build-1"), WebIdentityToken: &good,
 	})
 	wantCode(t, err, "InvalidIdentityToken")
+}
+
+// Everybody can have good tokens of a public provider. They cannot fill the audit log
+// with them, and those who are trusted are on record all the same.
+func TestStrangersAreCounted(t *testing.T) {
+	var later atomic.Int64
+	now := time.Now()
+	s, token := webService(t, func(c *kms.Config) { c.Now = func() time.Time { return now.Add(time.Duration(later.Load())) } })
+	stranger, known := token(map[string]any{"sub": "build:evil"}), token(nil)
+	ask := func(token, code string) {
+		t.Helper()
+		_, err := s.sts(aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(t.Context(), &awssts.AssumeRoleWithWebIdentityInput{
+			RoleArn: aws.String(workerARN), RoleSessionName: aws.String("build-1"), WebIdentityToken: &token,
+		})
+		if code == "" {
+			wantNil(t, err)
+		} else {
+			wantCode(t, err, code)
+		}
+	}
+	count := func(want int) {
+		t.Helper()
+		if got := len(s.events("AssumeRoleWithWebIdentity")); got != want {
+			t.Errorf("%d events, want %d", got, want)
+		}
+	}
+	for range 70 {
+		ask(stranger, "AccessDenied")
+	}
+	count(60)
+	if all := s.unauthenticatedEvents(); len(all) != 1 || all[0].ErrorCode != "AccessDenied" {
+		t.Errorf("%+v", all)
+	}
+	ask(known, "")
+	count(61)
+	later.Store(int64(time.Minute))
+	ask(stranger, "AccessDenied")
+	count(62)
 }
