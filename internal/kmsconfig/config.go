@@ -154,7 +154,8 @@ type WebIdentity struct {
 	// What its tokens may be signed with: RS256, RS384, RS512, PS256, ES256, ES384,
 	// EdDSA. Default RS256.
 	Algorithms []string `toml:"algorithms"`
-	// A file with its keys, a JWK set, in place of asking for them.
+	// A file with its keys, a JWK set, in place of asking for them; only its owner can
+	// write to it.
 	JWKSFile Path `toml:"jwks_file"`
 	// Where its keys are, if they are not where the issuer is.
 	JWKSURL string `toml:"jwks_url"`

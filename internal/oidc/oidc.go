@@ -38,7 +38,8 @@ type Issuer struct {
 	// PS256, ES256, ES384 and EdDSA. Empty: RS256.
 	Algorithms []string
 	// JWKSFile is a file with the keys of the issuer, which is then never asked for
-	// them. It is read again as keys would be requested again.
+	// them. It is read again as keys would be requested again. Nobody but its owner may
+	// be able to write to it.
 	JWKSFile string
 	// JWKSURL is where the keys are, in place of what the issuer's discovery document
 	// says; empty: what that says, which must have the scheme, host and port of URL.

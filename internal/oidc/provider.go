@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -243,6 +244,14 @@ func readKeys(file string) ([]signingKey, error) {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// Who can write keys into it can be anybody.
+	if open := info.Mode().Perm() & 0o022; open != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("%s has mode %04o: nobody but its owner must be able to write to it (chmod 0644)", file, info.Mode().Perm())
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeySet+1))
 	if err == nil && len(data) > maxKeySet {
 		err = fmt.Errorf("more than %d bytes", maxKeySet)

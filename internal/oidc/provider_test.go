@@ -234,7 +234,16 @@ func TestKeyFile(t *testing.T) {
 		}
 	}
 	write(public("one", rsaKey()))
-	v, clock := newVerifier(t, Issuer{URL: "https://issuer.example", Audiences: []string{"a"}, JWKSFile: file})
+	issuer := Issuer{URL: "https://issuer.example", Audiences: []string{"a"}, JWKSFile: file}
+	for _, mode := range []os.FileMode{0o620, 0o602, 0o644} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New([]Issuer{issuer}, time.Now); (err == nil) != (mode == 0o644) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	v, clock := newVerifier(t, issuer)
 	token := func(kid string) string {
 		return sign(rs256(kid), fields{"iss": "https://issuer.example", "aud": "a", "sub": "s", "iat": start.Unix(), "exp": start.Add(time.Hour).Unix()}, "RS256", rsaKey())
 	}
