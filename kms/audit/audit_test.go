@@ -583,8 +583,15 @@ func TestGroupCommit(t *testing.T) {
 }
 
 func FuzzParseLine(f *testing.F) {
+	seeds := uint64(0)
 	for text := range bytes.Lines(logOf(1, 2, 3)) {
+		if l, err := parseLine(text[:len(text)-1]); err == nil && l.seq == seeds+1 {
+			seeds++
+		}
 		f.Add(text[:len(text)-1])
+	}
+	if seeds != 6 {
+		f.Fatalf("%d of 6 seeds are lines", seeds)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := parseLine(text)
@@ -604,10 +611,14 @@ func FuzzParseLine(f *testing.F) {
 
 // FuzzScan opens any content: no panic, and what is accepted can be read.
 func FuzzScan(f *testing.F) {
-	f.Add(logOf())
-	f.Add(logOf(1, 3))
-	f.Add(logOf(1, 3)[:60])
-	f.Add(append(logOf(2), logOf(3)...))
+	seeds := [][]byte{logOf(), logOf(1, 3), logOf(1, 3)[:60], append(logOf(2), logOf(3)...), logOf(1, 3)[1:]}
+	for i, want := range []uint64{0, 4, 0, 2, 0} { // the last one is refused
+		found, err := scanSegment(bytes.NewReader(seeds[i]), int64(len(seeds[i])), testKeys, 1, mac{}, nil)
+		if found.last != want || (err == nil) != (i < 4) {
+			f.Fatalf("seed %d: %d records, %v", i, found.last, err)
+		}
+		f.Add(seeds[i])
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		log := bytes.NewReader(text)
 		found, err := scanSegment(log, int64(len(text)), testKeys, 1, mac{}, nil)
