@@ -101,6 +101,9 @@ func (c *Condition) asksWhose(provider string) bool {
 	if !ok || slices.Contains([]string{"aud", "oaud", "azp"}, claim) || c.Operator.IfExists || c.Operator.Set == ForAllValues {
 		return false
 	}
+	if slices.ContainsFunc(c.Values, func(v string) bool { return strings.Contains(v, "${") }) {
+		return false // "${HOST:sub}" equals the claim of every token
+	}
 	switch c.Operator.Name {
 	case "StringEquals", "StringEqualsIgnoreCase":
 		return true

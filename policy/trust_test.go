@@ -73,6 +73,8 @@ func TestTrustRefuses(t *testing.T) {
 		{"audience alone", by(`{"StringEquals":{"` + github + `:aud":"sts.amazonaws.com","` + github + `:oaud":"x","` + github + `:azp":"x"}}`), "", "policy.claims"},
 		{"every subject", by(`{"StringLike":{"` + claimSub + `":"*"}}`), "", "policy.claims"},
 		{"every subject among others", by(`{"StringLike":{"` + claimSub + `":["repo:x","?*"]}}`), "", "policy.claims"},
+		{"subject by itself", by(`{"StringEquals":{"` + claimSub + `":"${` + claimSub + `}"}}`), "", "policy.claims"},
+		{"subject by itself among others", by(`{"StringLike":{"` + claimSub + `":["repo:x","${` + claimSub + `}"]}}`), "", "policy.claims"},
 		{"all subjects but one", by(`{"StringNotEquals":{"` + claimSub + `":"x"}}`), "", "policy.claims"},
 		{"subject if there is one", by(`{"StringEqualsIfExists":{"` + claimSub + `":"x"}}`), "", "policy.claims"},
 		{"all of no subjects", by(`{"ForAllValues:StringEquals":{"` + claimSub + `":"x"}}`), "", "policy.claims"},

@@ -28,7 +28,8 @@ type Claims struct {
 	IssuedAt, Expires time.Time
 	// Values has the claims that are strings, numbers, booleans or lists of strings,
 	// by names in lower case, as values of condition keys HOST/PATH:NAME. As AWS has
-	// it, "aud" is the claim azp where there is one, and "oaud" the claim aud.
+	// it, "aud" is the claim azp where there is one, and "oaud" the claim aud. Claims
+	// with a colon in their name are left out.
 	Values map[string][]string
 	// Tags, TransitiveTagKeys and SourceIdentity are what the issuer gives the session:
 	// the claims https://aws.amazon.com/tags and https://aws.amazon.com/source_identity.
@@ -155,7 +156,8 @@ func parseClaims(payload string) (*Claims, error) {
 		c.Values["aud"] = []string{c.azp}
 	}
 	for key, list := range c.Values {
-		if list == nil || !plain(key) {
+		// A colon would make "8080/x:sub" of host a claim of the issuer host:8080/x.
+		if list == nil || !plain(key) || strings.Contains(key, ":") {
 			delete(c.Values, key)
 		}
 	}
