@@ -96,6 +96,8 @@ type AccessKey struct {
 	server  *Server
 	wrapped []byte
 	secret  []byte // of a session
+	// rows are those of Caller.
+	rows [2]rowVersion
 }
 
 // Secret returns the secret access key.
@@ -115,35 +117,40 @@ func (k *AccessKey) Secret() ([]byte, error) {
 // with its secret before it believes anything. The error matches [ErrAccessKey],
 // also if the key is inactive or its principal disabled, or a
 // [ledger.TamperedError] names the row.
-func (s *Server) FindAccessKey(ctx context.Context, id string) (found AccessKey, err error) {
+func (s *Server) FindAccessKey(ctx context.Context, id string) (found *AccessKey, err error) {
 	err = s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
 		found, err = s.readAccessKey(tx, id)
 		return err
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }
 
 // readAccessKey reads an access key and its principal: two rows, which are kept.
-func (s *Server) readAccessKey(tx *ledger.Tx, id string) (AccessKey, error) {
+func (s *Server) readAccessKey(tx *ledger.Tx, id string) (*AccessKey, error) {
 	if keystore.CheckName(tableAccessKey, id) != nil {
-		return AccessKey{}, ErrAccessKey
+		return nil, ErrAccessKey
 	}
 	key, keyVersion, err := ledger.GetCached(tx, tableAccessKey, id, parseAccessKey)
 	if err != nil {
-		return AccessKey{}, absentIsUnknown(err)
+		return nil, absentIsUnknown(err)
 	}
 	p, version, err := readPrincipal(tx, key.Principal)
 	if err != nil {
-		return AccessKey{}, absentIsUnknown(err)
+		return nil, absentIsUnknown(err)
 	}
 	if key.Inactive || p.Disabled {
-		return AccessKey{}, ErrAccessKey
+		return nil, ErrAccessKey
 	}
-	rows := []rowVersion{{tableAccessKey, id, keyVersion}, {tablePrincipal, p.ID, version}}
-	return AccessKey{
-		Caller:  Caller{Principal: p.Principal, AccessKeyID: id, rows: rows, revocation: p.Revocation},
+	found := &AccessKey{
+		Caller:  Caller{Principal: p.Principal, AccessKeyID: id, revocation: p.Revocation},
 		Version: key.version, server: s, wrapped: key.Secret,
-	}, nil
+		rows: [2]rowVersion{{tableAccessKey, id, keyVersion}, {tablePrincipal, p.ID, version}},
+	}
+	found.Caller.rows = found.rows[:]
+	return found, nil
 }
 
 // absentIsUnknown makes ErrAccessKey of the error for a row that is not there.

@@ -14,7 +14,7 @@ import (
 
 // An AuditLog keeps events; [*audit.Log] is one.
 type AuditLog interface {
-	// Append returns nil once the event is durable.
+	// Append returns nil once the event is durable. It keeps nothing of it.
 	Append(ctx context.Context, event any) error
 	// Find returns the event whose member "decision" is id; the error matches
 	// [audit.ErrNotFound] if there is none.

@@ -77,16 +77,14 @@ func parseBlob(data []byte) (blob, error) {
 	if n == 0 || n > maxKeyID || len(data) < header+tagSize {
 		return blob{}, errBlob
 	}
-	b := blob{
-		account: string(data[2 : 2+accountSize]),
-		keyID:   string(data[fixed : fixed+n]),
-		header:  data[:header],
-		sealed:  data[header:],
-	}
+	names := string(data[2 : fixed+n])
+	b := blob{account: names[:accountSize], keyID: names[accountSize+1:], header: data[:header], sealed: data[header:]}
 	if !isAccount(b.account) || !isKeyID(b.keyID) || data[1] != blobFormat(b.keyID) {
 		return blob{}, errBlob
 	}
-	b.material = hex.EncodeToString(data[fixed+n : fixed+n+materialSize])
+	var material [2 * materialSize]byte
+	hex.Encode(material[:], data[fixed+n:fixed+n+materialSize])
+	b.material = string(material[:])
 	b.salt = data[header-nonceSize-saltSize : header-nonceSize]
 	b.nonce = data[header-nonceSize : header]
 	return b, nil

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
+	"github.com/cretula/cretula/policy"
 )
 
 // A call is one request on its way through the steps: decode, resolve key,
@@ -44,6 +46,46 @@ type call struct {
 	counted bool
 	// recorded says that the event is durable already: see change.
 	recorded bool
+
+	// values are those of the condition keys, one behind the other; the event has them.
+	values []string
+	// What nearly each call needs one of: event, and what is in it, is of these.
+	own struct {
+		event    Event
+		session  SessionContext
+		issuer   SessionIssuer
+		resource [1]EventResource
+		decision policy.Decision
+		key      key
+		taken    bool // the key
+	}
+}
+
+// calls has the memory of calls that were answered.
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+// maxValues bounds what of values is used again.
+const maxValues = 256
+
+// recycle gives back the memory of a call. Nothing may refer to it any more: neither
+// answers nor the audit log do.
+func (c *call) recycle() {
+	clear(c.values)
+	values := c.values[:0]
+	if cap(values) > maxValues {
+		values = nil
+	}
+	*c = call{values: values}
+	calls.Put(c)
+}
+
+// newKey returns memory for a key.
+func (c *call) newKey() *key {
+	if c.own.taken {
+		return new(key)
+	}
+	c.own.taken = true
+	return &c.own.key
 }
 
 // errChanged: between the decision and the change something that the decision
@@ -71,7 +113,9 @@ func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, 
 	if err == nil {
 		out, err = c.operate()
 	}
-	if err := c.finish(err); err != nil {
+	err = c.finish(err)
+	c.recycle()
+	if err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -136,10 +180,11 @@ func (s *Server) begin(ctx context.Context, caller *Caller, op *kmsapi.Operation
 	}
 	now := s.now()
 	s.noteAccessKey(caller.AccessKeyID, now)
-	return &call{
-		ctx: ctx, server: s, caller: caller, op: op, now: now,
-		event: s.requestEvent(caller, op, now, id),
-	}, nil
+	c := calls.Get().(*call)
+	c.ctx, c.server, c.caller, c.op, c.now = ctx, s, caller, op, now
+	c.event = &c.own.event
+	c.beginEvent(id)
+	return c, nil
 }
 
 // identityTypes are the values of aws:PrincipalType.

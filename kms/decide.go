@@ -39,8 +39,9 @@ func (c *call) judge(in policy.Input) error {
 	if c.event.Decision != nil {
 		c.event.OtherDecisions = append(c.event.OtherDecisions, *c.event.Decision)
 	}
-	decision := policy.Evaluate(in)
-	c.event.Decision = &decision
+	c.own.decision = policy.Evaluate(in)
+	decision := &c.own.decision
+	c.event.Decision = decision
 	if !decision.Allowed {
 		c.event.Outcome = Denied
 		return kmsapi.Errorf(kmsapi.AccessDenied, "%s", decision.Message())
@@ -190,6 +191,9 @@ type conditionKeys struct {
 	values []string
 }
 
+// room is for the values that nearly all requests have.
+const room = 48
+
 // set gives a key its one value.
 func (m *conditionKeys) set(key, value string) {
 	m.values = append(m.values, value)
@@ -199,11 +203,10 @@ func (m *conditionKeys) set(key, value string) {
 // conditions returns the condition keys of the request, in lower case, with the
 // values that the Service Authorization Reference gives them.
 func (c *call) conditions(k *key) policy.Context {
-	room := 24 // for the values that nearly all requests have
-	if c.recipient != nil {
-		room = 48
+	if c.values == nil {
+		c.values = make([]string, 0, room)
 	}
-	m := &conditionKeys{contexts.Get().(policy.Context), make([]string, 0, room)}
+	m := &conditionKeys{contexts.Get().(policy.Context), c.values}
 	c.globalConditions(m)
 	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") || c.op.Name == "CreateKey" {
 		m.set("kms:calleraccount", c.caller.Principal.Account)
@@ -222,6 +225,7 @@ func (c *call) conditions(k *key) policy.Context {
 	if c.recipient != nil {
 		m.attestation(c.recipient)
 	}
+	c.values = m.values
 	return m.Context
 }
 

@@ -92,10 +92,11 @@ type Event struct {
 	TLSDetails    *TLSDetails `json:"tlsDetails,omitempty"`
 }
 
-// requestEvent begins the event of a request.
-func (s *Server) requestEvent(caller *Caller, op *kmsapi.Operation, now time.Time, decision string) *Event {
+// beginEvent begins the event of a request.
+func (c *call) beginEvent(decision string) {
+	e, caller, op := c.event, c.caller, c.op
 	p := &caller.Principal
-	e := s.newEvent(op.Name, sourceKMS, typeCall, now, decision)
+	c.server.beginEvent(e, op.Name, sourceKMS, typeCall, c.now, decision)
 	if op == explainOperation {
 		e.EventSource = sourceOwn
 	}
@@ -103,25 +104,26 @@ func (s *Server) requestEvent(caller *Caller, op *kmsapi.Operation, now time.Tim
 	e.Region, e.SourceIP, e.UserAgent, e.RequestID = caller.Region, caller.SourceIP, clip(caller.UserAgent), caller.RequestID
 	e.RecipientAccountID, e.TLSDetails = p.Account, caller.TLS
 	e.UserIdentity = UserIdentity{Type: "IAMUser", PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.Account, AccessKeyID: caller.AccessKeyID}
-	e.UserIdentity.SessionContext = caller.sessionContext()
 	if p.Type == User {
 		e.UserIdentity.UserName = p.baseName()
 	} else {
 		e.UserIdentity.Type = "AssumedRole"
 	}
-	return e
+	e.UserIdentity.SessionContext = c.sessionContext()
 }
 
 // sessionContext is what an event says of a session; nil of a user with an access
 // key.
-func (c *Caller) sessionContext() *SessionContext {
-	p, s := &c.Principal, c.Session
+func (c *call) sessionContext() *SessionContext {
+	p, s := &c.caller.Principal, c.caller.Session
 	if p.Type == User && s == nil {
 		return nil
 	}
-	context := &SessionContext{Attributes: SessionAttributes{MFAAuthenticated: "false"}}
+	context := &c.own.session
+	context.Attributes.MFAAuthenticated = "false"
 	if p.Type == Role {
-		context.SessionIssuer = &SessionIssuer{Type: "Role", PrincipalID: p.ID, ARN: p.IdentityARN(), AccountID: p.Account, UserName: p.baseName()}
+		c.own.issuer = SessionIssuer{Type: "Role", PrincipalID: p.ID, ARN: p.IdentityARN(), AccountID: p.Account, UserName: p.baseName()}
+		context.SessionIssuer = &c.own.issuer
 	}
 	if s == nil {
 		return context
@@ -146,10 +148,16 @@ func (s *Server) ownEvent(name, identity string) (*Event, error) {
 }
 
 func (s *Server) newEvent(name, source, kind string, now time.Time, decision string) *Event {
-	return &Event{
-		Schema: EventSchema, EventVersion: eventVersion, EventType: kind, EventTime: now.UTC(), EventName: name, EventSource: source,
-		DecisionID: "d-" + decision, Emulated: s.emulated, Outcome: Allowed, ManagementEvent: true, EventCategory: "Management",
-	}
+	e := new(Event)
+	s.beginEvent(e, name, source, kind, now, decision)
+	return e
+}
+
+// beginEvent fills in an event that is zero.
+func (s *Server) beginEvent(e *Event, name, source, kind string, now time.Time, decision string) {
+	e.Schema, e.EventVersion, e.EventType, e.EventCategory = EventSchema, eventVersion, kind, "Management"
+	e.EventTime, e.EventName, e.EventSource, e.DecisionID = now.UTC(), name, source, "d-"+decision
+	e.Emulated, e.Outcome, e.ManagementEvent = s.emulated, Allowed, true
 }
 
 // readOnly tells whether an operation changes nothing that stays. CloudTrail counts

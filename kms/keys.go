@@ -71,6 +71,9 @@ type keyRecord struct {
 	// regions says where the related keys are; it is nil but for multi-region keys,
 	// and in a row of its own.
 	regions *keyRegions
+	// arn and row are what ARN and rowID return, of a record that was read: id,
+	// account and region never change.
+	arn, row string
 }
 
 // A keyTag is one tag of a key.
@@ -87,11 +90,21 @@ type deletion struct {
 }
 
 // ARN returns the key's ARN, by which answers name it.
-func (k *keyRecord) ARN() string { return keyARN(k.Region, k.Account, k.ID) }
+func (k *keyRecord) ARN() string {
+	if k.arn != "" {
+		return k.arn
+	}
+	return keyARN(k.Region, k.Account, k.ID)
+}
 
 func (k *keyRecord) name() keyName { return keyName{account: k.Account, region: k.Region, id: k.ID} }
 
-func (k *keyRecord) rowID() string { return keyRowID(k.name()) }
+func (k *keyRecord) rowID() string {
+	if k.row != "" {
+		return k.row
+	}
+	return keyRowID(k.name())
+}
 
 func keyRowID(n keyName) string { return n.account + "/" + n.region + "/" + n.id }
 
@@ -199,7 +212,11 @@ func (s *Server) readRecord(tx *ledger.Tx, name keyName, k *key) error {
 // parseRecord reads what putRecord has written.
 func parseRecord(content []byte) (*keyRecord, error) {
 	record := new(keyRecord)
-	return record, json.Unmarshal(content, record)
+	if err := json.Unmarshal(content, record); err != nil {
+		return nil, err
+	}
+	record.arn, record.row = record.ARN(), record.rowID()
+	return record, nil
 }
 
 // readKey fills k from the rows of one transaction, as the key is at a time, with
@@ -291,7 +308,10 @@ func (s *Server) unwrap(k *keyRecord, id string, wrapped []byte) (materialVersio
 // materialBinding is what wrapped material is bound to: the ARN of its key and
 // its version.
 func materialBinding(k *keyRecord, id string) []byte {
-	return []byte("cretula.kms.material\x00" + k.ARN() + "\x00" + id)
+	const prefix = "cretula.kms.material\x00"
+	arn := k.ARN()
+	b := make([]byte, 0, len(prefix)+len(arn)+1+len(id))
+	return append(append(append(append(b, prefix...), arn...), 0), id...)
 }
 
 // newMaterial gives material a random id.
@@ -417,7 +437,7 @@ func (c *call) resolve(keyID string) (*key, error) {
 // decision must not rest on an old policy of the one and a new one of the other, which
 // never were in force together, nor on what was read before a long wait for the store.
 func (c *call) resolveName(asked keyName) (*key, error) {
-	k := new(key)
+	k := c.newKey()
 	var name keyName
 	err := c.server.ledger.ViewRecent(c.ctx, func(tx *ledger.Tx) error {
 		*k, name = key{}, asked
@@ -473,6 +493,9 @@ func (c *call) noteKey(n keyName) {
 	arn := keyARN(n.region, n.account, n.id)
 	if n.id == "" {
 		arn = n.aliasARN()
+	}
+	if c.event.Resources == nil {
+		c.event.Resources = c.own.resource[:0]
 	}
 	c.event.Resources = append(c.event.Resources, EventResource{AccountID: n.account, Type: "AWS::KMS::Key", ARN: arn})
 }

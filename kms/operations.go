@@ -3,8 +3,6 @@
 package kms
 
 import (
-	"slices"
-
 	"github.com/cretula/cretula/kms/keyspec"
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -24,7 +22,7 @@ func use[T any](c *call, k *key, fn func(spec *keyspec.Spec, secret []byte) (T, 
 // an encryption context for one that cannot bind it.
 func checkEncryption(k *key, algorithm string, context map[string]string) error {
 	switch {
-	case !slices.Contains(keyspec.Lookup(k.Spec).EncryptionAlgorithms(k.Usage), algorithm):
+	case !keyspec.Lookup(k.Spec).Encrypts(k.Usage, algorithm):
 		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, k.Spec)
 	case !k.symmetric() && len(context) > 0:
 		return kmsapi.Errorf(kmsapi.Validation, "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.")

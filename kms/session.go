@@ -165,7 +165,7 @@ func (s *Server) openSession(tx *ledger.Tx, token string) (*sealedSession, error
 // token is not that of the access key, or not of this service, or its token key is
 // retired, or one of those on whom the session depends was removed, disabled or
 // revoked; and [ErrSessionExpired] if its time is over.
-func (s *Server) FindSession(ctx context.Context, id, token string) (found AccessKey, err error) {
+func (s *Server) FindSession(ctx context.Context, id, token string) (found *AccessKey, err error) {
 	err = s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) error {
 		sealed, err := s.openSession(tx, token)
 		if err != nil {
@@ -182,10 +182,13 @@ func (s *Server) FindSession(ctx context.Context, id, token string) (found Acces
 			return err
 		}
 		// Nobody but this service makes a token, so that an access key id has one secret.
-		found = AccessKey{Caller: caller, Version: id, server: s, secret: []byte(sealed.Secret)}
+		found = &AccessKey{Caller: caller, Version: id, server: s, secret: []byte(sealed.Secret)}
 		return nil
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }
 
 // sessionCaller looks at all that the session depends on, as it is now.
@@ -220,5 +223,8 @@ func (s *Server) current(tx *ledger.Tx, caller *Caller) (Caller, error) {
 		return s.sessionCaller(tx, caller.AccessKeyID, caller.Session)
 	}
 	found, err := s.readAccessKey(tx, caller.AccessKeyID)
-	return found.Caller, err
+	if err != nil {
+		return Caller{}, err
+	}
+	return found.Caller, nil
 }

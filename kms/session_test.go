@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -41,7 +40,7 @@ func FuzzSessionToken(f *testing.F) {
 			}
 			return
 		}
-		if !errors.Is(err, ErrAccessKey) || !reflect.DeepEqual(found, AccessKey{}) {
+		if !errors.Is(err, ErrAccessKey) || found != nil {
 			t.Fatalf("%q: %+v, %v", token, found, err)
 		}
 	})

@@ -136,6 +136,11 @@ func (s *Spec) EncryptionAlgorithms(usage string) []string {
 	return s.shown(usage, kmsapi.EncryptDecrypt)
 }
 
+// Encrypts tells whether algorithm is one of EncryptionAlgorithms.
+func (s *Spec) Encrypts(usage, algorithm string) bool {
+	return usage == kmsapi.EncryptDecrypt && slices.Contains(s.algorithms[usage], algorithm)
+}
+
 // SigningAlgorithms is to SIGN_VERIFY what EncryptionAlgorithms is to
 // ENCRYPT_DECRYPT.
 func (s *Spec) SigningAlgorithms(usage string) []string { return s.shown(usage, kmsapi.SignVerify) }

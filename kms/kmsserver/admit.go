@@ -16,7 +16,7 @@ func (h *handler) admit(x *exchange, r *http.Request, body []byte, operation str
 	if !h.Limits.allowUnproven(r) {
 		return nil, h.throttle(limitUnauthenticated)
 	}
-	caller, err := h.authenticate(r, body)
+	caller, err := h.authenticate(r, x.sts, body)
 	if err != nil {
 		if e, ok := errors.AsType[*kmsapi.Error](err); ok && isRefusal(e.Code) {
 			h.KMS.NoteUnauthenticated(r.Context(), kms.Unauthenticated{

@@ -12,10 +12,11 @@ import (
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
-// authenticate verifies the signature of a request and returns who sent it.
-func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error) {
+// authenticate verifies the signature of a request, to STS or to the key service, and
+// returns who sent it.
+func (h *handler) authenticate(r *http.Request, sts bool, body []byte) (*kms.Caller, error) {
 	verifier := h.verifier
-	if isSTS(r) {
+	if sts {
 		verifier = h.stsVerifier
 	}
 	result, err := verifier.Verify(r, body)
@@ -31,15 +32,14 @@ func (h *handler) authenticate(r *http.Request, body []byte) (*kms.Caller, error
 	if err != nil {
 		return nil, kms.Fault(err)
 	}
-	caller := result.Owner
-	caller.Region = result.Region
-	return &caller, nil
+	result.Owner.Region = result.Region
+	return result.Owner, nil
 }
 
 // lookup finds the secret of an access key or, where there is a session token, of a
-// session.
-func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.Secret, kms.Caller, error) {
-	var found kms.AccessKey
+// session. The caller is a new one each time.
+func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.Secret, *kms.Caller, error) {
+	var found *kms.AccessKey
 	var err error
 	if token == "" {
 		found, err = h.KMS.FindAccessKey(ctx, accessKeyID)
@@ -53,7 +53,7 @@ func (h *handler) lookup(ctx context.Context, accessKeyID, token string) (sigv4.
 		err = sigv4.ErrExpired
 	}
 	if err != nil {
-		return sigv4.Secret{}, kms.Caller{}, err
+		return sigv4.Secret{}, nil, err
 	}
-	return sigv4.Secret{Version: found.Version, Read: found.Secret}, found.Caller, nil
+	return sigv4.Secret{Version: found.Version, Read: found.Secret}, &found.Caller, nil
 }

@@ -35,7 +35,7 @@ const ExplainTarget = "CretulaService.ExplainDecision"
 
 type handler struct {
 	Config
-	verifier, stsVerifier *sigv4.Verifier[kms.Caller]
+	verifier, stsVerifier *sigv4.Verifier[*kms.Caller]
 }
 
 // An exchange is one request on its way; the log record is made of it.
@@ -47,6 +47,8 @@ type exchange struct {
 	status    int
 	// sts says that it is one with STS, whose answers are XML.
 	sts bool
+	// headers has the values of those that are of this answer.
+	headers [2]string
 }
 
 // Headers of every answer, which nobody changes.
@@ -66,12 +68,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = h.refusal(w, x)
 	}
 	header := w.Header()
-	header["X-Amzn-Requestid"] = []string{x.id}
+	x.headers = [2]string{x.id, strconv.Itoa(len(body))}
+	header["X-Amzn-Requestid"] = x.headers[:1:1]
 	header["Content-Type"] = contentTypeHeader
 	if x.sts {
 		header["Content-Type"] = xmlHeader
 	}
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	header["Content-Length"] = x.headers[1:]
 	header["Cache-Control"] = cacheControlHeader
 	w.WriteHeader(x.status)
 	_, writeErr := w.Write(body)
@@ -223,9 +226,8 @@ func isContentType(s string) bool {
 }
 
 func readBody(r *http.Request) ([]byte, error) {
-	tooLarge := kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
 	if r.ContentLength > maxBody {
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	var body []byte
 	var err error
@@ -239,10 +241,12 @@ func readBody(r *http.Request) ([]byte, error) {
 	case err != nil:
 		return nil, kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
 	case len(body) > maxBody:
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	return body, nil
 }
+
+var errTooLarge = kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
 
 // promisedAtOnce is how much memory a Content-Length gets before any of the body
 // has come: more than a request with a document has.

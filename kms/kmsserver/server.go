@@ -65,12 +65,12 @@ func New(c Config) (http.Handler, error) {
 		c.Now = time.Now
 	}
 	h := &handler{Config: c}
-	verifier, err := sigv4.New(sigv4.Options[kms.Caller]{Service: "kms", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
+	verifier, err := sigv4.New(sigv4.Options[*kms.Caller]{Service: "kms", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
 	if err != nil {
 		return nil, err
 	}
 	h.verifier = verifier
-	h.stsVerifier, err = sigv4.New(sigv4.Options[kms.Caller]{Service: "sts", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
+	h.stsVerifier, err = sigv4.New(sigv4.Options[*kms.Caller]{Service: "sts", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,11 @@ func isSTS(r *http.Request) bool {
 	case http.MethodGet:
 		return r.URL.Path == "/" && strings.Contains(r.URL.RawQuery, "Action=")
 	case http.MethodPost:
-		mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		contentType := r.Header.Get("Content-Type")
+		if contentType == kmsapi.ContentType {
+			return false
+		}
+		mediaType, _, err := mime.ParseMediaType(contentType)
 		return r.URL.Path == "/" && err == nil && mediaType == formType
 	}
 	return false
