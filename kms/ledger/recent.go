@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,9 +47,16 @@ func (c *confirmation) confirm(at instant) {
 	}
 }
 
-// recent tells whether it was confirmed by a reading that began at the oldest
-// instant or later.
-func (c *confirmation) recent(oldest instant) bool { return c.after.Load() > int64(max(oldest, 0)) }
+// never is the instant of what was not confirmed.
+const never = instant(math.MinInt64 / 2)
+
+// at returns when the last reading began that has found it right.
+func (c *confirmation) at() instant {
+	if after := c.after.Load(); after > 0 {
+		return instant(after - 1)
+	}
+	return never
+}
 
 // SetClock gives the ledger another clock, for tests. It must be called before
 // the ledger is used by others.
@@ -82,19 +90,20 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	if err := l.RolledBack(); err != nil {
 		return err
 	}
-	began := l.instant()
-	oldest := began - instant(Recent)
-	if st := l.state.Load(); st.confirmed.recent(oldest) {
-		tx := &Tx{ledger: l, state: st, memory: true, at: oldest}
-		// A process that was stopped meanwhile must not go on as if it had not been.
-		if err := fn(tx); !tx.missed && l.instant()-began <= instant(Recent) {
-			return err
-		}
+	// The clock is asked once fn is done: a process that was stopped meanwhile must not
+	// go on as if it had not been.
+	st := l.state.Load()
+	tx := &Tx{ledger: l, state: st, memory: true, at: st.confirmed.at()}
+	err := fn(tx)
+	if l.instant()-tx.at > instant(Recent) {
+		l.missed.Add(tx.hits)
+	} else if l.remembered.Add(tx.hits); !tx.missed {
+		return err
 	}
 	// The first transaction may have waited for a connection, or read parts of the
 	// roster that the second finds in memory.
 	for range 2 {
-		began = l.instant()
+		began := l.instant()
 		err := l.view(ctx, true, fn)
 		if err != nil || l.instant()-began <= instant(Recent) {
 			return err
@@ -149,14 +158,15 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// remembered returns a row from memory, if that is recent.
+// remembered returns a row from memory.
 func (t *Tx) remembered(table, id string) (*cachedRow, error) {
 	c := t.ledger.cache.get(rowName{table, id})
-	if c == nil || !c.confirmed.recent(t.at) || !t.listsNow(c) {
+	if c == nil || !t.listsNow(c) {
 		t.ledger.missed.Add(1)
 		return nil, t.miss()
 	}
-	t.ledger.remembered.Add(1)
+	t.at = min(t.at, c.confirmed.at())
+	t.hits++
 	return c, nil
 }
 
@@ -255,12 +265,13 @@ func (r *recentScans) put(name rowName, s recentScan) {
 	r.weight += weight
 }
 
-// rememberedScan gives the rows of a scan from memory, if that is recent.
+// rememberedScan gives the rows of a scan from memory.
 func (t *Tx) rememberedScan(table, prefix string, give func(keystore.Row, *cachedRow, error) bool) error {
 	s, ok := t.ledger.scans.get(rowName{table, prefix})
-	if !ok || s.at < t.at || s.index != t.state.indexOf(table) {
+	if !ok || s.index != t.state.indexOf(table) {
 		return t.miss()
 	}
+	t.at = min(t.at, s.at)
 	for _, c := range s.rows {
 		if !give(c.row, c, nil) {
 			return nil

@@ -25,10 +25,12 @@ type Tx struct {
 	touched []touch
 
 	// at is an instant before the transaction began. If memory is set there is no
-	// transaction of the store: all must come from memory, and be confirmed by
-	// what began at that instant or later; missed says that something was not.
+	// transaction of the store: all must come from memory, and at is when the oldest
+	// of what was read was confirmed, the roster included; missed says that something
+	// was not there, hits how many rows were.
 	at             instant
 	memory, missed bool
+	hits           uint64
 	// keepScans says that what scans find is kept for such a Tx.
 	keepScans bool
 }
