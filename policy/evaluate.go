@@ -5,6 +5,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -134,28 +135,37 @@ func (t *tally) allows() bool { return len(t.direct)+len(t.limited)+len(t.delega
 // policy elements: Principal" and "Permissions boundaries for IAM entities"; AWS
 // STS API Reference, "GetFederationToken" and "AssumeRole".
 func Evaluate(in Input) Decision {
-	req := &in.Request
-	d := Decision{Trace: Trace{
+	e := evaluations.Get().(*evaluation)
+	e.evaluate(&in)
+	d := e.decision
+	*e = evaluation{}
+	evaluations.Put(e)
+	return d
+}
+
+// evaluations has the memory of those that are done.
+var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
+
+func (e *evaluation) evaluate(in *Input) {
+	e.request = in.Request
+	req, d, v := &e.request, &e.decision, &e.verdicts
+	d.Trace = Trace{
 		Principal: req.Principal, Action: req.Action, Resource: req.Resource,
 		TakesRecipient: req.TakesRecipient, Document: req.Document, Policies: make([]PolicyTrace, 0, 2+len(in.Identity)+len(in.Session)),
-	}}
+	}
 	p := &d.Trace.Principal
 	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &p.UniqueID, &d.Trace.Action, &d.Trace.Resource, &d.Trace.Document} {
 		d.Trace.clip(s)
 	}
 	if !in.valid() {
 		d.Cause = CauseInvalid
-		return d
+		return
 	}
-	e := evaluation{
-		request: req, action: strings.ToLower(req.Action), bounded: in.Boundary != nil, ids: in.UniqueIDs,
-		env:   environment{context: req.Context},
-		trace: &d.Trace, budget: traceBudget,
-	}
+	e.action, e.bounded, e.ids = strings.ToLower(req.Action), in.Boundary != nil, in.UniqueIDs
+	e.env, e.trace, e.budget = environment{context: req.Context}, &d.Trace, traceBudget
 	if !req.Folded {
 		e.env.context = fold(req.Context)
 	}
-	var v verdicts
 	if in.KeyPolicy != nil {
 		e.policy(in.KeyPolicy, kindKey, "", &v.key)
 	}
@@ -174,12 +184,11 @@ func Evaluate(in Input) Decision {
 	if in.KeyPolicy != nil {
 		v.grants = e.grants(in.Grants)
 	}
-	d.decide(&in, &v)
+	d.decide(in, v)
 	if cause, differs := trustCauses[d.Cause]; differs && in.TrustPolicy != nil {
 		d.Cause = cause
 	}
 	d.By = d.By[:min(len(d.By), maxRefs)]
-	return d
 }
 
 func (in *Input) valid() bool {

@@ -9,13 +9,16 @@ import (
 
 // An evaluation is one request on its way through the statements.
 type evaluation struct {
-	request *Request
+	request Request
 	action  string            // lower case
 	bounded bool              // the caller has a permissions boundary
 	ids     map[string]string // Input.UniqueIDs
 	env     environment
 	trace   *Trace
 	budget  int // bytes of trace still free
+
+	decision Decision
+	verdicts verdicts
 }
 
 // policy runs every statement of p and adds what it comes to.

@@ -28,6 +28,9 @@ type cachedRow struct {
 	shard int
 	// confirmed is when the store was last seen to hold the row.
 	confirmed confirmation
+	// listed is the MAC of a shard that lists the row, which stands for all that is in
+	// the shard.
+	listed atomic.Pointer[mac]
 	// value is what GetCached has made of the content.
 	value atomic.Pointer[any]
 }

@@ -198,12 +198,20 @@ func (l *Ledger) CacheStats() CacheStats {
 
 // listsNow tells whether the roster, as far as it is in memory, has the row.
 func (t *Tx) listsNow(c *cachedRow) bool {
+	current := t.state.macs[c.shard]
+	if known := c.listed.Load(); known != nil && *known == current {
+		return true
+	}
 	s := t.state.loaded[c.shard].Load()
 	if s == nil {
 		return false
 	}
 	want, listed := s.get(c.row.Table, c.row.ID)
-	return listed && c.is(want)
+	if !listed || !c.is(want) {
+		return false
+	}
+	c.listed.Store(&current)
+	return true
 }
 
 func (t *Tx) miss() error {
