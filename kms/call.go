@@ -40,8 +40,8 @@ type call struct {
 	foreign string
 	// resolved are the keys that this turn has resolved.
 	resolved []*key
-	// used are the keys whose use was allowed.
-	used []keyName
+	// used are the rows of the keys whose use was allowed.
+	used []string
 	// counted says that a refusal is no event of its own: see strangers.
 	counted bool
 	// recorded says that the event is durable already: see change.
@@ -55,6 +55,8 @@ type call struct {
 		session  SessionContext
 		issuer   SessionIssuer
 		resource [1]EventResource
+		used     [1]string
+		resolved [1]*key
 		decision policy.Decision
 		key      key
 		taken    bool // the key

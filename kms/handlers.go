@@ -149,6 +149,9 @@ func (c *call) usable(k *key) error {
 	if c.op.Usage != "" && k.Usage != c.op.Usage {
 		return kmsapi.Errorf(kmsapi.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.", k.ARN(), k.Usage, c.op.Name)
 	}
-	c.used = append(c.used, k.name())
+	if c.used == nil {
+		c.used = c.own.used[:0]
+	}
+	c.used = append(c.used, k.rowID())
 	return nil
 }

@@ -164,8 +164,10 @@ type key struct {
 	// wrapped is the current material, wrapped by the root key; nil if there is
 	// none.
 	wrapped []byte
-	// rows are what was read of the store, for [call.changeKey].
-	rows []rowVersion
+	// rows are what was read of the store, for [call.changeKey]; the first ones are in
+	// firstRows.
+	rows      []rowVersion
+	firstRows [4]rowVersion
 }
 
 // A rowVersion is a row and the version in which it was read; 0: it was not there.
@@ -268,7 +270,7 @@ func getCached[T any](tx *ledger.Tx, k *key, table, id string, decode func([]byt
 
 func (k *key) noteRow(table, id string, version uint64) {
 	if k.rows == nil {
-		k.rows = make([]rowVersion, 0, 4)
+		k.rows = k.firstRows[:0]
 	}
 	k.rows = append(k.rows, rowVersion{table, id, version})
 }
@@ -462,6 +464,9 @@ func (c *call) resolveName(asked keyName) (*key, error) {
 		return nil, err
 	}
 	c.alias = name.alias
+	if c.resolved == nil {
+		c.resolved = c.own.resolved[:0]
+	}
 	c.resolved = append(c.resolved, k)
 	return k, nil
 }

@@ -37,8 +37,8 @@ func (c *call) noteUse() {
 	if c.op.Usage == "" || len(c.used) == 0 {
 		return
 	}
-	for _, name := range c.used {
-		c.server.uses.note(keyRowID(name), keyUse{c.op.Name, c.now.UTC(), c.event.RequestID, c.event.EventID})
+	for _, row := range c.used {
+		c.server.uses.note(row, keyUse{c.op.Name, c.now.UTC(), c.event.RequestID, c.event.EventID})
 	}
 }
 

@@ -198,18 +198,18 @@ func (l *Ledger) CacheStats() CacheStats {
 
 // listsNow tells whether the roster, as far as it is in memory, has the row.
 func (t *Tx) listsNow(c *cachedRow) bool {
-	current := t.state.macs[c.shard]
-	if known := c.listed.Load(); known != nil && *known == current {
-		return true
-	}
 	s := t.state.loaded[c.shard].Load()
 	if s == nil {
-		return false
+		return false // perhaps not one that this state may have: see readShard
+	}
+	if known := c.listed.Load(); known != nil && *known == t.state.macs[c.shard] {
+		return true
 	}
 	want, listed := s.get(c.row.Table, c.row.ID)
 	if !listed || !c.is(want) {
 		return false
 	}
+	current := t.state.macs[c.shard] // a copy, which keeps no state in memory
 	c.listed.Store(&current)
 	return true
 }
