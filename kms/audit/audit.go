@@ -170,10 +170,12 @@ type Log struct {
 	create  func(path string) (file, error) // a new segment; tests make it fail
 
 	// lines is the buffer of the goroutine that writes, callers how many have called
-	// of late, syncing how long the last write and sync took.
-	lines   []byte
-	callers int
-	syncing time.Duration
+	// of late, gathered how many in the last batch, syncing how long its write and sync
+	// took.
+	lines    []byte
+	callers  int
+	gathered int
+	syncing  time.Duration
 
 	keeper  keeper
 	refused atomic.Bool // the last batch was not written

@@ -117,22 +117,29 @@ const (
 	maxYields = 16
 	// manyCallers is from when on gather waits for those that it has seen before.
 	manyCallers = 8
-	// maxGather bounds how long it does.
-	maxGather = time.Millisecond
+	// maxGather bounds how long it does, gatherStep is how often it looks.
+	maxGather  = 2 * time.Millisecond
+	gatherStep = 200 * time.Microsecond
 )
 
 // gather lets others append before it takes the batch, so that many share one sync;
 // nil if nothing is pending, and then it is idle. It lets every goroutine that is ready
 // to run go first, as long as that brings further events. Where there were many callers
-// of late it waits for them, no longer than the last sync took. One caller alone waits
-// for nothing.
+// of late, those who wait now and those of the batch before, which were answered just
+// now, it waits for all of them, about as long as the last sync took and no longer: else
+// they would take turns, one half calling while the sync of the other half lasts. One
+// caller alone waits for nothing.
 func (l *Log) gather() *batch {
 	n := l.giveWay()
-	if n > 0 && n < l.callers && l.callers >= manyCallers {
-		time.Sleep(min(l.syncing, maxGather))
-		n = l.giveWay()
+	l.callers = max(n+l.gathered, l.callers*7/8)
+	if l.callers >= manyCallers {
+		until := time.Now().Add(min(l.syncing, maxGather))
+		for n > 0 && n < l.callers && time.Now().Before(until) {
+			time.Sleep(gatherStep)
+			n = l.giveWay()
+		}
 	}
-	l.callers = max(n, l.callers*7/8)
+	l.gathered = n
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.pending
