@@ -354,11 +354,14 @@ func (m *conditionKeys) attestation(r *recipient) {
 	if d.Kind == attestation.KindNitroTPM {
 		keys = &tpmKeys
 	}
-	digits := make([]byte, 0, d.PCRs.Len()*2*pcr.Size)
+	var all strings.Builder // one text for all values
+	all.Grow(d.PCRs.Len() * 2 * pcr.Size)
+	var digits [2 * pcr.Size]byte
 	for _, digest := range d.PCRs.All() {
-		digits = hex.AppendEncode(digits, digest[:])
+		hex.Encode(digits[:], digest[:])
+		all.Write(digits[:])
 	}
-	rest := string(digits) // one text for all values
+	rest := all.String()
 	for i := range d.PCRs.All() {
 		m.set(keys[i], rest[:2*pcr.Size])
 		rest = rest[2*pcr.Size:]

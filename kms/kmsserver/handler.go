@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cretula/cretula/internal/sigv4"
@@ -173,10 +174,12 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 		return nil, err
 	}
 	x.operation = target
-	body, err := readBody(r)
+	read, err := readBody(r)
 	if err != nil {
 		return nil, err
 	}
+	defer read.release()
+	body := read.bytes
 	// The operation ends by itself within milliseconds: a client that closes its
 	// side once it has asked is answered all the same.
 	ctx := newDeadline(context.WithoutCancel(r.Context()), time.Now().Add(operationTimeout))
@@ -225,23 +228,39 @@ func isContentType(s string) bool {
 	return err == nil && mediaType == kmsapi.ContentType
 }
 
-func readBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, errTooLarge
+// A requestBody is what a request has sent, until release.
+type requestBody struct {
+	bytes []byte
+	// memory is where bytes are, if it is used again.
+	memory *[promisedAtOnce]byte
+}
+
+// bodies has memory for bodies. It is zero.
+var bodies = sync.Pool{New: func() any { return new([promisedAtOnce]byte) }}
+
+// release gives the memory back. What was sent may be a secret.
+func (b requestBody) release() {
+	if b.memory != nil {
+		clear(b.memory[:min(len(b.bytes), promisedAtOnce)])
+		bodies.Put(b.memory)
 	}
-	var body []byte
-	var err error
+}
+
+func readBody(r *http.Request) (body requestBody, err error) {
+	if r.ContentLength > maxBody {
+		return requestBody{}, errTooLarge
+	}
 	if r.ContentLength >= 0 {
-		// What is promised is not believed beyond a part of it that is there.
 		body, err = readPromised(r.Body, int(r.ContentLength))
 	} else {
-		body, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+		body.bytes, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	}
-	switch {
-	case err != nil:
-		return nil, kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
-	case len(body) > maxBody:
-		return nil, errTooLarge
+	if err != nil {
+		body.release()
+		return requestBody{}, kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
+	}
+	if len(body.bytes) > maxBody {
+		return requestBody{}, errTooLarge
 	}
 	return body, nil
 }
@@ -252,19 +271,19 @@ var errTooLarge = kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is la
 // has come: more than a request with a document has.
 const promisedAtOnce = 32 << 10
 
-// readPromised reads a body of n bytes.
-func readPromised(r io.Reader, n int) ([]byte, error) {
-	body := make([]byte, min(n, promisedAtOnce))
-	if _, err := io.ReadFull(r, body); err != nil {
-		return nil, err
-	}
-	if len(body) == n {
-		return body, nil
+// readPromised reads a body of n bytes. What is promised is not believed beyond a part
+// of it that is there. The body is to be released even where there is an error.
+func readPromised(r io.Reader, n int) (requestBody, error) {
+	memory := bodies.Get().(*[promisedAtOnce]byte)
+	body := requestBody{memory[:min(n, promisedAtOnce)], memory}
+	if _, err := io.ReadFull(r, body.bytes); err != nil || len(body.bytes) == n {
+		return body, err
 	}
 	all := make([]byte, n)
-	copy(all, body)
-	_, err := io.ReadFull(r, all[len(body):])
-	return all, err
+	read := copy(all, body.bytes)
+	body.bytes = all
+	_, err := io.ReadFull(r, all[read:])
+	return body, err
 }
 
 // sourceIP is the address of the peer; proxies' headers prove nothing.

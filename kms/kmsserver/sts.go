@@ -90,10 +90,12 @@ var stsOperations = map[string]stsOperation{
 // answerSTS is the way of a request to STS.
 func (h *handler) answerSTS(r *http.Request, x *exchange) ([]byte, error) {
 	x.sts = true
-	body, err := readBody(r)
+	read, err := readBody(r)
 	if err != nil {
 		return nil, err
 	}
+	defer read.release()
+	body := read.bytes
 	form, err := readForm(r, body)
 	if err != nil {
 		return nil, err
