@@ -37,6 +37,8 @@ const ExplainTarget = "CretulaService.ExplainDecision"
 type handler struct {
 	Config
 	verifier, stsVerifier *sigv4.Verifier[*kms.Caller]
+	// large has an entry for each large body that is read or used.
+	large chan struct{}
 }
 
 // An exchange is one request on its way; the log record is made of it.
@@ -174,7 +176,7 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 		return nil, err
 	}
 	x.operation = target
-	read, err := readBody(r)
+	read, err := h.readBody(r)
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +235,8 @@ type requestBody struct {
 	bytes []byte
 	// memory is where bytes are, if it is used again.
 	memory *[promisedAtOnce]byte
+	// large is the channel that has an entry for the body, if it is a large one.
+	large chan struct{}
 }
 
 // bodies has memory for bodies. It is zero.
@@ -244,25 +248,42 @@ func (b requestBody) release() {
 		clear(b.memory[:min(len(b.bytes), promisedAtOnce)])
 		bodies.Put(b.memory)
 	}
+	if b.large != nil {
+		<-b.large
+	}
 }
 
-func readBody(r *http.Request) (body requestBody, err error) {
+// maxLarge is how many bodies of more than promisedAtOnce there can be: anybody can send
+// them, and no request that clients usually make is one.
+const maxLarge = 256
+
+func (h *handler) readBody(r *http.Request) (body requestBody, err error) {
 	if r.ContentLength > maxBody {
 		return requestBody{}, errTooLarge
 	}
+	if r.ContentLength < 0 || r.ContentLength > promisedAtOnce {
+		select {
+		case h.large <- struct{}{}:
+			body.large = h.large
+		default:
+			return requestBody{}, h.throttle(limitUnauthenticated)
+		}
+	}
 	if r.ContentLength >= 0 {
-		body, err = readPromised(r.Body, int(r.ContentLength))
+		err = body.readPromised(r.Body, int(r.ContentLength))
 	} else {
 		body.bytes, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	}
-	if err != nil {
-		body.release()
-		return requestBody{}, kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
+	switch {
+	case err != nil:
+		err = kmsapi.Errorf(kmsapi.Serialization, "the request ended early")
+	case len(body.bytes) > maxBody:
+		err = errTooLarge
+	default:
+		return body, nil
 	}
-	if len(body.bytes) > maxBody {
-		return requestBody{}, errTooLarge
-	}
-	return body, nil
+	body.release()
+	return requestBody{}, err
 }
 
 var errTooLarge = kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is larger than %d bytes.", maxBody)
@@ -272,18 +293,18 @@ var errTooLarge = kmsapi.Errorf(kmsapi.RequestEntityTooLarge, "The request is la
 const promisedAtOnce = 32 << 10
 
 // readPromised reads a body of n bytes. What is promised is not believed beyond a part
-// of it that is there. The body is to be released even where there is an error.
-func readPromised(r io.Reader, n int) (requestBody, error) {
-	memory := bodies.Get().(*[promisedAtOnce]byte)
-	body := requestBody{memory[:min(n, promisedAtOnce)], memory}
-	if _, err := io.ReadFull(r, body.bytes); err != nil || len(body.bytes) == n {
-		return body, err
+// of it that is there.
+func (b *requestBody) readPromised(r io.Reader, n int) error {
+	b.memory = bodies.Get().(*[promisedAtOnce]byte)
+	b.bytes = b.memory[:min(n, promisedAtOnce)]
+	if _, err := io.ReadFull(r, b.bytes); err != nil || len(b.bytes) == n {
+		return err
 	}
 	all := make([]byte, n)
-	read := copy(all, body.bytes)
-	body.bytes = all
+	read := copy(all, b.bytes)
+	b.bytes = all
 	_, err := io.ReadFull(r, all[read:])
-	return body, err
+	return err
 }
 
 // sourceIP is the address of the peer; proxies' headers prove nothing.

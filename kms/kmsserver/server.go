@@ -64,7 +64,7 @@ func New(c Config) (http.Handler, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	h := &handler{Config: c}
+	h := &handler{Config: c, large: make(chan struct{}, maxLarge)}
 	verifier, err := sigv4.New(sigv4.Options[*kms.Caller]{Service: "kms", Lookup: h.lookup, Now: c.Now, Skew: c.Skew})
 	if err != nil {
 		return nil, err

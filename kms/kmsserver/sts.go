@@ -90,7 +90,7 @@ var stsOperations = map[string]stsOperation{
 // answerSTS is the way of a request to STS.
 func (h *handler) answerSTS(r *http.Request, x *exchange) ([]byte, error) {
 	x.sts = true
-	read, err := readBody(r)
+	read, err := h.readBody(r)
 	if err != nil {
 		return nil, err
 	}
