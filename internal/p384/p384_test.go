@@ -3,6 +3,7 @@
 package p384
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -159,7 +160,8 @@ func TestPaddedAndShortSignatures(t *testing.T) {
 	}
 	for i, signature := range cases {
 		std, fast := Std.VerifyASN1(&key.PublicKey, digest[:], signature), Circl.VerifyASN1(&key.PublicKey, digest[:], signature)
-		if std != fast || std != (i == 0) {
+		// Half of all integers are the same without the byte before them.
+		if std != fast || std != bytes.Equal(signature, good) {
 			t.Errorf("case %d: crypto/ecdsa %v, circl %v: %x", i, std, fast, signature)
 		}
 	}

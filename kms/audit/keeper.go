@@ -60,7 +60,7 @@ func (k *keeper) open(dir string, own keys, chain Head) error {
 	if err != nil {
 		return err
 	}
-	k.size = int64(bytes.LastIndexByte(text, '\n') + 1)
+	k.size = int64(wholeHeads(text))
 	if k.size < int64(len(text)) {
 		if err := errors.Join(f.Truncate(k.size), f.Sync()); err != nil {
 			return err
@@ -80,6 +80,22 @@ func (k *keeper) open(dir string, own keys, chain Head) error {
 	}
 	k.written.Store(k.newest.Count)
 	return nil
+}
+
+// wholeHeads returns how much of the file of heads a crash has left whole: all but a last
+// line that is torn, as each line was durable before the next one.
+func wholeHeads(text []byte) int {
+	last := bytes.LastIndexByte(bytes.TrimSuffix(text, []byte{'\n'}), '\n') + 1
+	if tornHead(text[last:]) {
+		return last
+	}
+	return len(text)
+}
+
+// tornHead tells whether a line can be what a crash has left of one: its end may be
+// missing, and any block of it may read as zeros.
+func tornHead(line []byte) bool {
+	return !bytes.HasSuffix(line, []byte{'\n'}) || bytes.IndexByte(line, 0) >= 0
 }
 
 // newestAnchor returns the anchor of a folder with the highest count, without a look

@@ -242,7 +242,7 @@ func (v *verifier) readHeads() ([]Head, error) {
 		offset += int64(len(line))
 		h, err := ParseHead(line)
 		switch {
-		case err != nil && line[len(line)-1] != '\n':
+		case err != nil && offset == int64(len(text)) && tornHead(line):
 			// Being written, or torn by a crash.
 		case err != nil:
 			v.find(Finding{Problem: BadHead, File: headsFile, Offset: at, Detail: err.Error()})

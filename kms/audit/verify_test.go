@@ -418,7 +418,10 @@ func TestBadHeads(t *testing.T) {
 		bad  int
 	}{
 		"torn at its end": {string(good) + string(good[:50]), 0},
+		"torn before it":  {string(good) + strings.Repeat("\x00", 50) + string(good[50:]), 0},
+		"zeros elsewhere": {strings.Repeat("\x00", 50) + string(good[50:]) + string(good), 1},
 		"a line of text":  {"hello\n" + string(good), 1},
+		"a last line":     {string(good) + "hello\n", 1},
 		"its count":       {strings.Replace(string(good), `"count":15`, `"count":10`, 1), 1},
 		"its kind":        {strings.Replace(string(good), `"kind":"head"`, `"kind":"anchor"`, 1), 1},
 		"a forged anchor": {string(forged.Text()) + "\n" + string(good), 1},
