@@ -126,6 +126,10 @@ func TestCertificateRefusals(t *testing.T) {
 	}
 }
 
+func tlsClient(roots *x509.CertPool, keep bool) *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: !keep, ForceAttemptHTTP2: true}}
+}
+
 // TestTLSReload: a new certificate is served without a request being lost, and one
 // that does not fit its key is refused and the one before kept.
 func TestTLSReload(t *testing.T) {
@@ -174,15 +178,12 @@ func TestTLSReload(t *testing.T) {
 		}
 		return answer.TLS.PeerCertificates[0].SerialNumber.Int64(), err
 	}
-	newClient := func(keep bool) *http.Client {
-		return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: !keep, ForceAttemptHTTP2: true}}
-	}
 	var load sync.WaitGroup
 	var stop atomic.Bool
 	var requests atomic.Int64
 	for i := range 4 {
 		load.Go(func() {
-			client := newClient(i%2 == 0)
+			client := tlsClient(roots, i%2 == 0)
 			defer client.CloseIdleConnections()
 			for !stop.Load() {
 				if _, err := get(client); err != nil {
@@ -196,7 +197,7 @@ func TestTLSReload(t *testing.T) {
 	waitFor := func(what string, serial int64) {
 		t.Helper()
 		for deadline := time.Now().Add(20 * time.Second); ; {
-			got, err := get(newClient(false))
+			got, err := get(tlsClient(roots, false))
 			if err != nil {
 				t.Fatal(err)
 			}
