@@ -79,7 +79,10 @@ func decodeEpoch(text, key []byte) (epoch, bool) {
 	var err, err2 error
 	e.epoch, err = strconv.ParseUint(strings.TrimPrefix(lines[2], "epoch: "), 10, 64)
 	e.generation, err2 = strconv.ParseUint(strings.TrimPrefix(lines[3], "generation: "), 10, 64)
-	return e, err == nil && err2 == nil && hmac.Equal(e.encode(key), text)
+	if err != nil || err2 != nil || !hmac.Equal(e.encode(key), text) {
+		return epoch{}, false
+	}
+	return e, true
 }
 
 // readEpoch reads the epoch file; false if there is none.
