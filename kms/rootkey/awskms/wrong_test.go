@@ -288,7 +288,12 @@ func TestTriedAgain(t *testing.T) {
 		"throttling": text(400, `{"__type":"ThrottlingException"}`),
 		"fault":      text(500, `{"__type":"KMSInternalException"}`),
 		"timeout":    text(503, `{"__type":"DependencyTimeoutException"}`),
-		"silence":    func(_ http.ResponseWriter, r *http.Request, _ map[string]any) { <-r.Context().Done() },
+		"silence": func(_ http.ResponseWriter, r *http.Request, _ map[string]any) {
+			<-r.Context().Done()
+			// Returning would send an empty answer, which the client may still read
+			// while it closes the connection.
+			panic(http.ErrAbortHandler)
+		},
 		"half":       func(http.ResponseWriter, *http.Request, map[string]any) { panic(http.ErrAbortHandler) },
 		"trickle": func(w http.ResponseWriter, r *http.Request, _ map[string]any) {
 			w.Header().Set("Content-Length", "100")
