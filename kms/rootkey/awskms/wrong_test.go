@@ -294,7 +294,7 @@ func TestTriedAgain(t *testing.T) {
 			// while it closes the connection.
 			panic(http.ErrAbortHandler)
 		},
-		"half":       func(http.ResponseWriter, *http.Request, map[string]any) { panic(http.ErrAbortHandler) },
+		"half": func(http.ResponseWriter, *http.Request, map[string]any) { panic(http.ErrAbortHandler) },
 		"trickle": func(w http.ResponseWriter, r *http.Request, _ map[string]any) {
 			w.Header().Set("Content-Length", "100")
 			w.Write([]byte("{"))
