@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 
@@ -14,64 +13,61 @@ import (
 )
 
 func newEIFCommand(env *cli.Env) *cobra.Command {
-	return newNounCommand("eif", "Look into enclave image files", newEIFDescribeCommand(env))
+	return newNounCommand("eif", "Look into enclave image files",
+		newEIFDescribeCommand(env),
+	)
 }
 
-func newEIFDescribeCommand(env *cli.Env) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "describe FILE",
-		Short: "Print an image's measurements and metadata, as nitro-cli describe-eif does",
-		Long: `Print what nitro-cli describe-eif prints, after a strict check of the whole file.
-
-A file that is malformed or whose checksum is wrong has no measurements: nothing
-is printed, and the exit status says why. The signature of a signed image is
-verified, too: against the certificate in the file, the PCR0 of the file, and
-today's date. If only that fails, the measurements are printed, and the exit
-status says that the image must not be used.`,
-		Example: "  $ cretula eif describe app.eif",
-		Args:    exactArguments("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return describeEIF(cmd.Context(), env, args[0])
-		},
-	}
-	// The output is JSON in any case; the flag is there because every command
-	// that prints data has it.
-	cmd.Flags().Bool("json", true, "print JSON, which this command always does")
-	return cmd
-}
-
-func describeEIF(ctx context.Context, env *cli.Env, name string) error {
+// openRegular opens a file that is read at several places: standard input and
+// what is no regular file are refused.
+func openRegular(name string) (*os.File, int64, error) {
 	if name == "-" {
-		return cli.WithHint(cli.Usagef("an image cannot be read from standard input"), "write it to a file first")
+		return nil, 0, cli.WithHint(cli.Usagef("an image cannot be read from standard input"), "write it to a file first")
 	}
+	// A named pipe would make Open wait for a writer, so its kind is asked first.
 	info, err := os.Stat(name)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return cli.WithHint(fmt.Errorf("%s is no regular file", name), "an image is read at several places; write it to a file first")
+		return nil, 0, cli.WithHint(fmt.Errorf("%s is no regular file", cli.Printable(name)),
+			"an image is read at several places; write it to a file first")
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	defer f.Close()
-	im, err := eif.Parse(f, info.Size())
+	// What was opened counts, should another file have taken the name meanwhile.
+	info, err = f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", cli.Printable(name))
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		f.Close()
+		return nil, 0, err
 	}
-	measurements, err := im.Measure(ctx)
+	return f, info.Size(), nil
+}
+
+// openImage opens an image file and parses its structure. The caller closes the
+// file when it is done with the image.
+func openImage(name string) (*eif.Image, *os.File, error) {
+	f, size, err := openRegular(name)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil, nil, err
 	}
-	if err := env.PrintJSON(im.Describe(measurements)); err != nil {
-		return err
+	im, err := eif.Parse(f, size)
+	if err != nil {
+		f.Close()
+		return nil, nil, inFile(name, err)
 	}
-	if s := im.Signature(); s != nil {
-		pcr0, _ := measurements.Get(0)
-		if err := s.Verify(pcr0, env.Now()); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+	return im, f, nil
+}
+
+// inFile says in which file an error is.
+func inFile(name string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s: %w", cli.Printable(name), err)
 }
