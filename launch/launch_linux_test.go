@@ -57,6 +57,7 @@ func buildImage(t testing.TB, program string, entries []eifbuild.Entry, cmd, env
 	}
 	defer f.Close()
 	_, err = eifbuild.Build(context.Background(), f, eifbuild.Config{
+		Mode:   eifbuild.NitroCLI,
 		Kernel: eifbuild.StandIn("kernel"), Init: eifbuild.StandIn("init"),
 		Entries: entries, Cmd: cmd, Env: env, Metadata: testMetadata,
 	})

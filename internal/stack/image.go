@@ -31,6 +31,7 @@ func BuildImage(ctx context.Context, path string, program eifbuild.Content, args
 		return pcr.Measurements{}, err
 	}
 	config := eifbuild.Config{
+		Mode:    eifbuild.NitroCLI,
 		Arch:    eif.ArchX86_64,
 		Kernel:  eifbuild.StandIn("kernel"),
 		Init:    eifbuild.StandIn("init"),

@@ -67,6 +67,7 @@ func buildImage(t testing.TB, r recipe, program eifbuild.Entry, cmd, env []strin
 	}
 	defer f.Close()
 	_, err = eifbuild.Build(t.Context(), f, eifbuild.Config{
+		Mode:   eifbuild.NitroCLI,
 		Kernel: eifbuild.StandIn("kernel" + r.kernel), Init: eifbuild.StandIn("init"), NSMKo: eifbuild.StandIn("nsm.ko"),
 		Entries: []eifbuild.Entry{program}, Cmd: cmd, Env: env,
 		Metadata: eif.Metadata{ImageName: "test", ImageVersion: "1", BuildMetadata: eif.BuildMetadata{KernelVersion: "stand-in"}},
