@@ -242,7 +242,7 @@ func TestRelative(t *testing.T) {
 
 func testConfig() Config {
 	return Config{
-		Mode: NitroCLI,
+		Mode:   NitroCLI,
 		Kernel: StandIn("kernel"), Init: StandIn("init"),
 		Entries: []Entry{{Name: "app", Mode: 0o755, Content: Bytes(bytes.Repeat([]byte("program"), 1000))}},
 		Cmd:     []string{"/app", "serve"}, Env: []string{"A=1"},
