@@ -44,6 +44,7 @@ nsm/softnsm: nsm attestation attestation/issuer pcr
 nsm/nsmtest: nsm attestation pcr
 eif: pcr reason
 eif/eifbuild: eif pcr reason
+eif/eifinit/process:
 launch: eif eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
 policy: reason
 policy/explain: policy
