@@ -3,6 +3,8 @@
 package eifbuild
 
 import (
+	"bufio"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -11,46 +13,104 @@ import (
 	"github.com/cretula/cretula/reason"
 )
 
-// A Reader reads the entries of a newc archive in order, in little memory. It is
-// stricter than the kernel: names must be plain paths below the root, each
-// file's data its own, padding zero, and nothing but zeros may follow the
-// trailer. Refusals are [reason.Error] with a rule id that begins with "cpio."
-// and name the offset in the archive.
+// A Reader reads the entries of a ramdisk in order, in little memory. It finds what
+// the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst,
+// init/initramfs.c): newc archives one after the other with zeros between them,
+// each at a multiple of 4 bytes, or compressed. Of the compressions it reads gzip.
+// A ramdisk without any archive is empty.
+//
+// It is stricter than the kernel: names must be plain paths below the root, padding
+// zero, and each archive must end in its trailer. Refusals are [reason.Error] with
+// a rule id that begins with "cpio." and name the offset in the ramdisk. No more
+// than [MaxUnpacked] bytes of compressed content are read.
 type Reader struct {
-	r    io.Reader
-	pos  int64
-	left int64 // of the current file's content
-	pad  int64 // after it
-	err  error
+	src *source
+	raw *bufio.Reader // the ramdisk as it is
+	in  *bufio.Reader // what is read: raw, or what is unpacked from it
+	gz  *gzip.Reader  // nil when in is raw
+
+	pos     int64 // of in
+	packed  int64 // where in raw the compressed part begins that is read
+	left    int64 // of the current file's content
+	pad     int64 // after it
+	inside  bool  // of an archive
+	found   bool  // an archive
+	gzipped bool  // one was compressed
+	room    int64 // for what is still to be unpacked
+
+	damage  error // that ended what is unpacked
+	current fields
+	links   linkTable
+	err     error
 }
 
-// NewReader returns a Reader of the archive in r.
-func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+// NewReader returns a Reader of the ramdisk in r.
+func NewReader(r io.Reader) *Reader {
+	src := &source{r: r}
+	raw := bufio.NewReaderSize(src, readBuffer)
+	return &Reader{src: src, raw: raw, in: raw, room: MaxUnpacked}
+}
+
+const readBuffer = 64 << 10
+
+// Compressed tells whether what was read so far was, at least in part, compressed.
+func (r *Reader) Compressed() bool { return r.gzipped }
+
+// Numbers are fields of an entry's header that have no part in the file it makes.
+// They are measured like the rest of the ramdisk.
+type Numbers struct {
+	Inode, Links uint32
+	// DevMajor and DevMinor are those of the device that the file was on.
+	DevMajor, DevMinor uint32
+}
+
+// Numbers returns those of the entry that Next returned last.
+func (r *Reader) Numbers() Numbers {
+	return Numbers{r.current[fieldInode], r.current[fieldLinks], r.current[fieldDevMajor], r.current[fieldDevMinor]}
+}
 
 func (r *Reader) fail(why reason.Reason, rule, format string, args ...any) error {
-	r.err = reason.New(why, rule, "offset %d: %s", r.pos, fmt.Sprintf(format, args...))
+	where := fmt.Sprintf("offset %d", r.pos)
+	if r.gz != nil {
+		where += fmt.Sprintf(" of what is compressed at offset %d", r.packed)
+	}
+	r.err = reason.New(why, rule, "%s: %s", where, fmt.Sprintf(format, args...))
 	return r.err
 }
 
-// fill reads exactly len(p) bytes. A short archive is malformed; other errors of
-// the underlying reader are returned as they are.
+// fill reads exactly len(p) bytes. A short archive is malformed.
 func (r *Reader) fill(p []byte, what string) error {
-	n, err := io.ReadFull(r.r, p)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		r.pos += int64(n)
+	n, err := io.ReadFull(r.in, p)
+	r.pos += int64(n)
+	if err != nil {
+		return r.broken(what)
+	}
+	return nil
+}
+
+// broken turns an error of reading into the Reader's: the end of the data is
+// malformed, as is what cannot be unpacked; others are returned as they are.
+func (r *Reader) broken(what string) error {
+	switch {
+	case r.src.err != nil:
+		r.err = r.src.err
+	case errors.Is(r.damage, errUnpacked):
+		return r.fail(reason.Malformed, "cpio.unpacked", "more than %d bytes come out of what is compressed", int64(MaxUnpacked))
+	case r.damage != nil:
+		return r.fail(reason.Malformed, "cpio.gzip", "the compressed data are damaged: %v", r.damage)
+	default:
 		return r.fail(reason.Malformed, "cpio.truncated", "the archive ends inside %s", what)
 	}
-	if err != nil {
-		r.err = err
-		return err
-	}
-	r.pos += int64(n)
-	return nil
+	return r.err
 }
 
 // Next skips what is left of the current entry and returns the next one, whose
 // content is read from the Reader; its Content has the Size and nothing to open.
-// It returns [io.EOF] after the trailer and the zeros that follow it.
+// It returns [io.EOF] at the end of the ramdisk.
+//
+// A [Hardlink] is another name for the file that an earlier entry of the same
+// archive made: Link is the first entry's name. Its mode, owner and time become the
+// file's, and so does its content if it has any.
 func (r *Reader) Next() (*Entry, error) {
 	if r.err != nil {
 		return nil, r.err
@@ -61,19 +121,19 @@ func (r *Reader) Next() (*Entry, error) {
 	if err := r.skipPad(r.pad); err != nil {
 		return nil, err
 	}
-	e, isTrailer, err := r.header()
-	if err != nil {
-		return nil, err
-	}
-	if isTrailer {
-		return nil, r.finish()
-	}
-	if e.Type == Symlink {
-		if err := r.readLink(e); err != nil {
-			return nil, err
+	r.pad = 0
+	for {
+		if !r.inside {
+			if err := r.begin(); err != nil {
+				return nil, err
+			}
 		}
+		e, err := r.header()
+		if err != nil || e != nil {
+			return e, err
+		}
+		r.inside, r.links = false, linkTable{}
 	}
-	return e, nil
 }
 
 // Read reads the content of the entry that Next returned last.
@@ -84,19 +144,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.left == 0 || len(p) == 0 {
 		return 0, io.EOF
 	}
-	n, err := r.r.Read(p[:min(int64(len(p)), r.left)])
+	n, err := r.in.Read(p[:min(int64(len(p)), r.left)])
 	r.pos += int64(n)
 	r.left -= int64(n)
-	if err == io.EOF {
-		err = nil
-		if r.left > 0 {
-			err = r.fail(reason.Malformed, "cpio.truncated", "the archive ends inside a file")
-		}
-	}
 	if err != nil {
-		r.err = err
+		return n, r.broken("a file")
 	}
-	return n, err
+	return n, nil
 }
 
 // skipPad reads n bytes, fewer than 4, which must be zero.
@@ -129,39 +183,46 @@ const (
 	fieldCount
 )
 
-// header reads fields and name of one entry.
-func (r *Reader) header() (e *Entry, isTrailer bool, err error) {
-	var fields [fieldCount]uint32
-	if err := r.fields(&fields); err != nil {
-		return nil, false, err
+type fields [fieldCount]uint32
+
+// header reads one entry, without a file's content; nil is the trailer.
+func (r *Reader) header() (*Entry, error) {
+	f := &r.current
+	if err := r.readFields(f); err != nil {
+		return nil, err
 	}
-	name, err := r.name(fields[fieldNameSize])
+	name, err := r.name(f[fieldNameSize])
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	r.left = int64(fields[fieldSize])
+	r.left = int64(f[fieldSize])
 	r.pad = -r.left & 3
 	if name == trailer {
 		if r.left != 0 {
-			return nil, false, r.fail(reason.Malformed, "cpio.trailer", "the trailer has content")
+			return nil, r.fail(reason.Malformed, "cpio.trailer", "the trailer has content")
 		}
-		return nil, true, nil
+		return nil, nil
 	}
-	e = &Entry{
-		Name: name, Mode: fields[fieldMode] & 0o7777, UID: fields[fieldUID], GID: fields[fieldGID],
-		MTime: int64(fields[fieldMTime]), Major: fields[fieldMajor], Minor: fields[fieldMinor],
+	e := &Entry{
+		Name: name, Mode: f[fieldMode] & 0o7777, UID: f[fieldUID], GID: f[fieldGID],
+		MTime: int64(f[fieldMTime]), Major: f[fieldMajor], Minor: f[fieldMinor],
 		Content: Content{Size: r.left},
 	}
-	if err := r.kind(e, fields[fieldMode]&^0o7777, fields[fieldLinks]); err != nil {
-		return nil, false, err
+	if err := r.kind(e, f[fieldMode]&^0o7777); err != nil {
+		return nil, err
 	}
-	if err := validName(name, e.Type == Dir); err != nil {
-		return nil, false, r.fail(reason.Malformed, "cpio.name", "%v", err)
+	if e.Type == Dir && name == "." {
+		// The root, which "find . | cpio" puts first.
+	} else if err := validName(name, e.Type == Dir); err != nil {
+		return nil, r.fail(reason.Malformed, "cpio.name", "%v", err)
 	}
-	return e, false, nil
+	if e.Type == Symlink {
+		return e, r.readLink(e)
+	}
+	return e, r.hardLink(e)
 }
 
-func (r *Reader) kind(e *Entry, bits, links uint32) error {
+func (r *Reader) kind(e *Entry, bits uint32) error {
 	known := false
 	for t, b := range typeBits {
 		if b == bits {
@@ -171,36 +232,39 @@ func (r *Reader) kind(e *Entry, bits, links uint32) error {
 	switch {
 	case !known:
 		return r.fail(reason.Unsupported, "cpio.type", "%.60q has the unknown type %#o", e.Name, bits)
-	case e.Type != Dir && links > 1:
-		return r.fail(reason.Unsupported, "cpio.hardlink", "%.60q is a hard link; the kernel's way to share content is not read", e.Name)
 	case e.Type != File && e.Type != Symlink && r.left != 0:
 		return r.fail(reason.Malformed, "cpio.size", "%.60q is a %v and has %d bytes of content", e.Name, e.Type, r.left)
 	}
 	return nil
 }
 
-func (r *Reader) fields(fields *[fieldCount]uint32) error {
+func (r *Reader) readFields(f *fields) error {
+	at := r.pos
 	var h [cpioHeader]byte
 	if err := r.fill(h[:], "an entry's header"); err != nil {
 		return err
 	}
 	if m := string(h[:len(cpioMagic)]); m != cpioMagic {
-		r.pos -= cpioHeader
-		if m[:2] == "\x1f\x8b" || m == "070702" || m == "070707" {
-			return r.fail(reason.Unsupported, "cpio.magic", "the archive is compressed or of another cpio format than newc")
+		r.pos = at
+		if m == "070702" || m == "070707" {
+			return r.fail(reason.Unsupported, "cpio.magic", "the archive is of another cpio format than newc")
 		}
 		return r.fail(reason.Malformed, "cpio.magic", "%q is not the beginning of an entry", m)
 	}
-	for i := range fields {
+	for i := range f {
+		f[i] = 0
 		for _, c := range h[len(cpioMagic)+8*i:][:8] {
-			digit := strings.IndexByte("0123456789abcdef", c|0x20)
+			digit := strings.IndexByte("0123456789abcdefABCDEF", c)
 			if digit < 0 {
 				return r.fail(reason.Malformed, "cpio.field", "field %d of the header before this is no hexadecimal number", i)
 			}
-			fields[i] = fields[i]<<4 | uint32(digit)
+			if digit > 15 {
+				digit -= 6
+			}
+			f[i] = f[i]<<4 | uint32(digit)
 		}
 	}
-	if fields[fieldCheck] != 0 {
+	if f[fieldCheck] != 0 {
 		return r.fail(reason.Malformed, "cpio.field", "the check field of the header before this is not zero")
 	}
 	return nil
@@ -235,22 +299,4 @@ func (r *Reader) readLink(e *Entry) error {
 		return r.fail(reason.Malformed, "cpio.link", "%.60q is a symbolic link with a NUL in it", e.Name)
 	}
 	return nil
-}
-
-// finish reads what follows the trailer.
-func (r *Reader) finish() error {
-	buf := make([]byte, 4096)
-	for {
-		n, err := r.r.Read(buf)
-		for _, b := range buf[:n] {
-			if b != 0 {
-				return r.fail(reason.Malformed, "cpio.trailing", "something other than zeros follows the trailer")
-			}
-			r.pos++
-		}
-		if err != nil {
-			r.err = err
-			return err
-		}
-	}
 }
