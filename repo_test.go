@@ -78,6 +78,7 @@ internal/httpsig: reason
 internal/oidc:
 internal/durable:
 internal/durable/crashtest: internal/need
+internal/signkey: internal/cli internal/durable reason
 internal/adminsock: kms internal/durable reason
 internal/datadir: internal/cli internal/durable internal/rootkeys kms kms/audit kms/backup kms/keystore kms/keystore/bolt kms/keystore/postgres kms/ledger kms/rootkey reason
 internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/awskms kms/rootkey/passphrase kms/rootkey/pkcs11 kms/rootkey/systemd kms/rootkey/tpm nsm reason

@@ -210,15 +210,8 @@ func payloadFor(index byte, pcr0 pcr.Digest) []byte {
 // envelope makes a COSE_Sign1.
 func (s signer) envelope(t testing.TB, protected, payload []byte) []byte {
 	t.Helper()
-	var digest []byte
-	switch s.key.Curve {
-	case elliptic.P256():
-		digest = sum256(toBeSigned(protected, payload))
-	case elliptic.P384():
-		digest = sum384(toBeSigned(protected, payload))
-	default:
-		digest = sum512(toBeSigned(protected, payload))
-	}
+	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.curve == s.key.Curve })
+	digest := algorithms[i].sum(toBeSigned(protected, payload))
 	r, v, err := ecdsa.Sign(rand.Reader, s.key, digest)
 	if err != nil {
 		t.Fatal(err)

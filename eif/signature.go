@@ -3,14 +3,16 @@
 package eif
 
 import (
+	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/sha256"
-	"crypto/sha512"
+	_ "crypto/sha256" // the hash functions of algorithms
+	_ "crypto/sha512"
 	"crypto/x509"
-	"encoding/binary"
-	"encoding/pem"
+	"errors"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/cretula/cretula/pcr"
@@ -41,19 +43,39 @@ type algorithm struct {
 	name      string
 	protected string
 	curve     elliptic.Curve
-	digest    func([]byte) []byte
+	hash      crypto.Hash
 }
 
-func sum256(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
-func sum384(b []byte) []byte { s := sha512.Sum384(b); return s[:] }
-func sum512(b []byte) []byte { s := sha512.Sum512(b); return s[:] }
+// half is the length of R and of S.
+func (a *algorithm) half() int { return (a.curve.Params().BitSize + 7) / 8 }
+
+func (a *algorithm) sum(data []byte) []byte {
+	h := a.hash.New()
+	h.Write(data)
+	return h.Sum(nil)
+}
+
+// algorithmOf returns the algorithm that the certificate's key signs with; nil
+// if the format does not know one.
+func algorithmOf(cert *x509.Certificate) *algorithm {
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil
+	}
+	for i := range algorithms {
+		if algorithms[i].curve == key.Curve {
+			return &algorithms[i]
+		}
+	}
+	return nil
+}
 
 // The protected headers are compared as bytes: a map with the algorithm alone
 // (RFC 9053 §2.1: -7, -35, -36).
 var algorithms = []algorithm{
-	{"ES256", "\xa1\x01\x26", elliptic.P256(), sum256},
-	{"ES384", "\xa1\x01\x38\x22", elliptic.P384(), sum384},
-	{"ES512", "\xa1\x01\x38\x23", elliptic.P521(), sum512},
+	{"ES256", "\xa1\x01\x26", elliptic.P256(), crypto.SHA256},
+	{"ES384", "\xa1\x01\x38\x22", elliptic.P384(), crypto.SHA384},
+	{"ES512", "\xa1\x01\x38\x23", elliptic.P521(), crypto.SHA512},
 }
 
 // Algorithm returns the COSE name of the signature's algorithm, or "" if the
@@ -136,18 +158,15 @@ func (s *Signature) parseCOSE(envelope []byte) error {
 }
 
 func (s *Signature) parseCertificate() error {
-	for block, rest := pem.Decode(s.CertificateFile); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return reason.New(reason.Malformed, "eif.signature.certificate", "offset %d: signing certificate: %w", s.offset, err)
-		}
-		s.Certificate = cert
-		return nil
+	cert, err := firstCertificate(s.CertificateFile)
+	if err == nil && bytes.Contains(s.CertificateFile, []byte("-----BEGIN X509 CERTIFICATE-----")) {
+		err = errors.New("the file has an X509 CERTIFICATE block, which OpenSSL would take for the certificate and other readers would not")
 	}
-	return reason.New(reason.Malformed, "eif.signature.certificate", "offset %d: no PEM certificate in the signature section", s.offset)
+	if err != nil {
+		return reason.New(reason.Malformed, "eif.signature.certificate", "offset %d: signing certificate: %w", s.offset, err)
+	}
+	s.Certificate = cert
+	return nil
 }
 
 // PCR8 returns the register that the platform fills from the certificate. It
@@ -163,28 +182,25 @@ func (s *Signature) PCR8() pcr.Digest {
 // signature over another value, Untrusted outside the validity, Unsupported for
 // a kind of key that images are not signed with.
 func (s *Signature) Verify(pcr0 pcr.Digest, at time.Time) error {
-	var found []reason.Problem
-	add := func(e *reason.Error) { found = append(found, e.Problems...) }
-	if c := s.Certificate; at.Before(c.NotBefore) || at.After(c.NotAfter) {
-		add(reason.New(reason.Untrusted, "eif.signature.validity",
-			"the signing certificate is valid from %s to %s, not at %s; an enclave with this image would not start",
-			c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339)))
-	}
-	unsupported := s.checkValue()
-	if unsupported != nil && unsupported.Reason() != reason.Unsupported {
-		add(unsupported)
-		unsupported = nil
-	}
-	if e := s.checkRegister(pcr0); e != nil {
-		add(e)
-	}
-	if unsupported != nil {
-		add(unsupported)
-	}
+	found := s.problems(pcr0, at)
 	if len(found) == 0 {
 		return nil
 	}
 	return &reason.Error{Problems: found}
+}
+
+// problems returns what [Signature.Verify] finds, gravest first.
+func (s *Signature) problems(pcr0 pcr.Digest, at time.Time) []reason.Problem {
+	var found []reason.Problem
+	for _, refusal := range []*reason.Error{
+		checkValidity(s.Certificate, at), s.checkValue(), s.checkRegister(pcr0),
+	} {
+		if refusal != nil {
+			found = append(found, refusal.Problems...)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b reason.Problem) int { return int(a.Reason) - int(b.Reason) })
+	return found
 }
 
 // Matches tells what nitro-cli calls SignatureCheck: the signature is right and
@@ -206,23 +222,21 @@ func (s *Signature) checkRegister(pcr0 pcr.Digest) *reason.Error {
 
 // checkValue verifies the COSE signature (RFC 9052 §4.4, RFC 9053 §2.1).
 func (s *Signature) checkValue() *reason.Error {
-	key, ok := s.Certificate.PublicKey.(*ecdsa.PublicKey)
-	if !ok || key.Curve == elliptic.P224() {
-		return reason.New(reason.Unsupported, "eif.signature.key",
-			"the signing certificate holds a %v key; images are signed with P-256, P-384 or P-521", s.Certificate.PublicKeyAlgorithm)
+	if refusal := checkKey(s.Certificate); refusal != nil {
+		return refusal
 	}
-	alg := s.algorithm()
-	if alg == nil || alg.curve != key.Curve {
+	key, want := s.Certificate.PublicKey.(*ecdsa.PublicKey), algorithmOf(s.Certificate)
+	if s.algorithm() != want {
 		return reason.New(reason.BadSignature, "eif.signature.algorithm",
 			"the protected header %x does not name the algorithm of a %s key", clip(s.protected, 16), key.Curve.Params().Name)
 	}
-	half := (key.Curve.Params().BitSize + 7) / 8
+	half := want.half()
 	if len(s.value) != 2*half {
-		return reason.New(reason.BadSignature, "eif.signature.value", "the signature has %d bytes, one by %s has %d", len(s.value), alg.name, 2*half)
+		return reason.New(reason.BadSignature, "eif.signature.value", "the signature has %d bytes, one by %s has %d", len(s.value), want.name, 2*half)
 	}
 	r, v := new(big.Int).SetBytes(s.value[:half]), new(big.Int).SetBytes(s.value[half:])
-	if !ecdsa.Verify(key, alg.digest(toBeSigned(s.protected, s.payload)), r, v) {
-		return reason.New(reason.BadSignature, "eif.signature.value", "the signature was not made by the key of the certificate in the file")
+	if !ecdsa.Verify(key, want.sum(toBeSigned(s.protected, s.payload)), r, v) {
+		return reason.New(reason.BadSignature, "eif.signature.value", "the signature was not made by the key of the certificate")
 	}
 	return nil
 }
@@ -235,18 +249,4 @@ func toBeSigned(protected, payload []byte) []byte {
 	out = appendBytes(out, protected)
 	out = appendBytes(out, nil)
 	return appendBytes(out, payload)
-}
-
-// appendBytes appends a CBOR byte string of less than 64 KiB.
-func appendBytes(out, b []byte) []byte {
-	switch n := len(b); {
-	case n < 24:
-		out = append(out, majorBytes<<5|byte(n))
-	case n < 1<<8:
-		out = append(out, majorBytes<<5|24, byte(n))
-	default:
-		out = append(out, majorBytes<<5|25)
-		out = binary.BigEndian.AppendUint16(out, uint16(n))
-	}
-	return append(out, b...)
 }
