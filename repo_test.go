@@ -44,6 +44,8 @@ nsm/softnsm: nsm attestation attestation/issuer pcr
 nsm/nsmtest: nsm attestation pcr
 eif: pcr reason
 eif/eifbuild: eif pcr reason
+eif/eifinit: eif
+eif/eifinit/init: eif/eifinit/process
 eif/eifinit/process:
 launch: eif eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
 policy: reason

@@ -163,3 +163,31 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestFind(t *testing.T) {
+	files := map[string]bool{"/bin/app": true, "/usr/bin/app": true, "/opt/app": true, "./here": true, "bin/app": true, "/root": true, "//x": true}
+	for _, c := range []struct{ command, env, want string }{
+		{"app", "PATH=/sbin:/opt:/bin", "/opt/app"},
+		{"app", "PATH=/bin/:/opt", "/bin/app"},
+		{"app", "PATH=bin", "bin/app"},
+		{"app", "XPATH=/opt", "/usr/bin/app"},
+		{"here", "PATH=/bin:", "./here"},
+		{"here", "PATH=", "./here"},
+		{"root", "PATH=/", "/root"},
+		{"app", "PATH=/sbin", ""},
+		{"none", "A=b", ""},
+		{"/no/such", "PATH=/bin", "/no/such"},
+		{"./run", "PATH=/bin", "./run"},
+		{"bin/app", "PATH=/bin", "bin/app"},
+		{"", "PATH=/bin", ""},
+	} {
+		p := Process{Args: []string{c.command}, Env: []string{"A=PATH=/x", c.env}}
+		got, err := Find(&p, func(path string) bool { return files[path] })
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%q, %s: %q, %v, want %q", c.command, c.env, got, err, c.want)
+		}
+	}
+	if _, err := Find(&Process{}, func(string) bool { return true }); err == nil {
+		t.Error("a process without a command is found")
+	}
+}
