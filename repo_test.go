@@ -47,6 +47,7 @@ eif/eifbuild: eif pcr reason
 eif/eifinit: eif
 eif/eifinit/init: eif/eifinit/process
 eif/eifinit/process:
+eif/rootfs: eif eif/eifbuild reason
 launch: eif eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
 policy: reason
 policy/explain: policy

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow bounds the memory of a zstd decoder: four times what RFC 8878 §3.1.1.1.2
+// asks decoders to support.
+const maxWindow = 32 << 20
+
+// A layer is a tar archive as it is stored, maybe compressed.
+type layer struct {
+	name string // for errors
+	size int64  // as stored
+	// digest and diffID are SHA-256 of the stored and of the unpacked bytes in
+	// hex, "" where nothing promises them.
+	digest, diffID string
+	// at has the stored bytes where they are on disk, else open gives them.
+	at   io.ReaderAt
+	open func(context.Context) (io.ReadCloser, error)
+}
+
+// compression is told by the first bytes, never by a name or media type.
+type compression int
+
+const (
+	none compression = iota
+	gzipped
+	zstandard
+	foreign // known, not supported
+)
+
+func detect(start []byte) compression {
+	switch {
+	case bytes.HasPrefix(start, []byte{0x1f, 0x8b}):
+		return gzipped
+	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return zstandard
+	case bytes.HasPrefix(start, []byte("BZh")), bytes.HasPrefix(start, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
+		return foreign
+	}
+	return none
+}
+
+// fetch reads a layer once, checks size and digests, and returns the archive in
+// it: in place where it is on disk and not compressed, else in a temporary file.
+func (p *opening) fetch(l layer) (archive, error) {
+	a, err := p.fetchUnnamed(l)
+	if err != nil {
+		return archive{}, fmt.Errorf("%s: %w", l.name, err)
+	}
+	return a, nil
+}
+
+func (p *opening) fetchUnnamed(l layer) (archive, error) {
+	var stored io.Reader
+	if l.at != nil {
+		stored = io.NewSectionReader(l.at, 0, l.size)
+	} else {
+		body, err := l.open(p.ctx)
+		if err != nil {
+			return archive{}, err
+		}
+		defer body.Close()
+		stored = io.LimitReader(body, l.size+1)
+	}
+	in := &counter{p: p, r: stored, hash: sha256.New()}
+	buffered := bufio.NewReaderSize(in, 64<<10)
+	start, err := buffered.Peek(6)
+	if err != nil && err != io.EOF {
+		return archive{}, err
+	}
+	a, diffID, err := p.unpack(l, detect(start), buffered)
+	if err != nil {
+		return archive{}, err
+	}
+	if _, err := io.Copy(io.Discard, buffered); err != nil {
+		return archive{}, err
+	}
+	if in.n != l.size {
+		return archive{}, mismatch("layer.size", "it has %d bytes, its manifest says %d", in.n, l.size)
+	}
+	if digest := hexSum(in.hash); l.digest != "" && digest != l.digest {
+		return archive{}, mismatch("layer.digest", "its SHA-256 is %s, not %s", digest, l.digest)
+	}
+	if l.diffID != "" && diffID != l.diffID {
+		return archive{}, mismatch("layer.diff-id", "unpacked, its SHA-256 is %s, not %s", diffID, l.diffID)
+	}
+	return a, nil
+}
+
+func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+// unpack returns the archive in a layer and its SHA-256.
+func (p *opening) unpack(l layer, c compression, in io.Reader) (archive, string, error) {
+	sum := sha256.New()
+	switch c {
+	case foreign:
+		return archive{}, "", unsupported("compression", "it is compressed with bzip2 or xz; gzip, zstd and none are supported")
+	case none:
+		if l.at != nil {
+			if err := p.countUnpacked(l.size); err != nil {
+				return archive{}, "", err
+			}
+			_, err := io.Copy(sum, in)
+			return archive{l.at, l.size}, hexSum(sum), err
+		}
+	case gzipped:
+		r, err := gzip.NewReader(in)
+		if err != nil {
+			return archive{}, "", malformed("compression", "the gzip data is damaged: %w", err)
+		}
+		in = damaged{r, "gzip"}
+	case zstandard:
+		r, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return archive{}, "", malformed("compression", "the zstd data is damaged: %w", err)
+		}
+		defer r.Close()
+		in = damaged{r, "zstd"}
+	}
+	a, err := p.spool(io.TeeReader(in, sum), l.name)
+	return a, hexSum(sum), err
+}
+
+// damaged says that what a decompressor found is the data's fault.
+type damaged struct {
+	r    io.Reader
+	what string
+}
+
+func (d damaged) Read(b []byte) (int, error) {
+	n, err := d.r.Read(b)
+	if err != nil && err != io.EOF {
+		err = malformed("compression", "the %s data is damaged: %w", d.what, err)
+	}
+	return n, err
+}
+
+// counter counts and hashes stored bytes, tells of progress and stops when the
+// context ends.
+type counter struct {
+	p    *opening
+	r    io.Reader
+	hash hash.Hash
+	n    int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	if err := c.p.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.r.Read(b)
+	c.hash.Write(b[:n])
+	c.n += int64(n)
+	c.p.read += int64(n)
+	if n > 0 && c.p.o.Progress != nil {
+		c.p.o.Progress(c.p.read, c.p.total)
+	}
+	return n, err
+}
+
+func (p *opening) countUnpacked(n int64) error {
+	if p.unpacked += n; p.unpacked > p.o.MaxUnpacked {
+		return malformed("limit", "unpacked, there are more than %d bytes, the limit", p.o.MaxUnpacked)
+	}
+	return nil
+}
+
+// spool writes r into a temporary file that Close removes.
+func (p *opening) spool(r io.Reader, what string) (archive, error) {
+	f, err := os.CreateTemp(p.o.TempDir, "cretula-*") // with mode 0600
+	if err != nil {
+		return archive{}, err
+	}
+	// Where an open file can be removed, nothing stays behind even when the
+	// program is killed.
+	removed := os.Remove(f.Name()) == nil
+	p.onClose(func() error {
+		err := f.Close()
+		if !removed {
+			err = os.Remove(f.Name())
+		}
+		return err
+	})
+	size, err := io.CopyBuffer(bounded{p, f}, r, make([]byte, 64<<10))
+	if err != nil {
+		return archive{}, err
+	}
+	return archive{f, size}, nil
+}
+
+// bounded writes as long as the limit on unpacked bytes allows.
+type bounded struct {
+	p *opening
+	w io.Writer
+}
+
+func (b bounded) Write(data []byte) (int, error) {
+	if err := b.p.countUnpacked(int64(len(data))); err != nil {
+		return 0, err
+	}
+	return b.w.Write(data)
+}
