@@ -81,8 +81,9 @@ func (d MetadataDescription) MarshalJSON() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		standard := list
 		for _, m := range more {
-			if !slices.ContainsFunc(list, func(have member) bool { return have.name == m.name }) {
+			if !slices.ContainsFunc(standard, func(have member) bool { return have.name == m.name }) {
 				list = append(list, m)
 			}
 		}

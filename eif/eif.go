@@ -10,8 +10,8 @@
 // could differ has no measurements worth printing; it is refused, with a
 // [reason.Error] whose rule id begins with "eif." and whose message names the
 // offset. Nothing is allocated on the word of the file: besides fixed buffers,
-// only the metadata (at most [MaxMetadata] bytes) and the signature (at most
-// [MaxSignature] bytes) are held in memory.
+// only the command line, the metadata and the signature (at most [MaxCmdline],
+// [MaxMetadata] and [MaxSignature] bytes) are held in memory.
 //
 // Source: the EIF format text and reader of aws/aws-nitro-enclaves-image-format.
 // All integers in the file are big-endian.
@@ -34,6 +34,9 @@ const (
 	// MaxMetadata is the largest metadata section this package reads. The format
 	// sets no limit; what nitro-cli writes has a few kilobytes.
 	MaxMetadata = 1 << 20
+	// MaxCmdline is the longest command line this package reads. The format sets
+	// no limit; Linux takes 2048 bytes (COMMAND_LINE_SIZE, x86 and arm64).
+	MaxCmdline = 64 << 10
 	// Version is the format version that is written. Versions 2 (no signature,
 	// no metadata) and 3 (no metadata) are read, too.
 	Version = 4
@@ -168,8 +171,12 @@ type Image struct {
 	r         io.ReaderAt
 	size      int64
 	rawHeader [HeaderSize]byte
+	cmdline   string
 	metadata  *Metadata
 	signature *Signature
+	// held has the data of those sections that Parse looked into, nil for the
+	// others: what was judged is what is measured, should the file change.
+	held [][]byte
 }
 
 // Size returns the length of the file in bytes.
@@ -193,6 +200,9 @@ func (im *Image) Ramdisks() []int {
 	}
 	return found
 }
+
+// Cmdline returns the kernel's command line. It has neither NUL nor newline.
+func (im *Image) Cmdline() string { return im.cmdline }
 
 // Metadata returns the metadata section's content; nil where the version has
 // none. Nothing vouches for it: it is neither measured nor signed.

@@ -3,11 +3,13 @@
 package eif
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha512"
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -53,22 +55,20 @@ func crcHeader(crc hash.Hash32, header *[HeaderSize]byte) { crc.Write(header[:of
 func (im *Image) feed(ctx context.Context, p *pipeline) error {
 	for i, s := range im.Sections {
 		b := p.buffer()
-		b.data = b.data[:SectionHeaderSize]
-		if err := readAt(im.r, b.data, s.Offset); err != nil {
-			return err
-		}
-		if !headerMatches(b.data, im.Sections[i]) {
-			return reason.New(reason.Malformed, "eif.changed", "offset %d: the file changed while it was read", s.Offset)
-		}
+		b.data = appendSectionHeader(b.data[:0], s.Type, s.Size)
 		p.section(s.Type)
 		p.unmeasured(b)
+		r, start := im.r, s.DataOffset()
+		if held := im.held[i]; held != nil {
+			r, start = bytes.NewReader(held), 0
+		}
 		for pos := int64(0); pos < s.Size; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			b := p.buffer()
 			b.data = b.data[:min(s.Size-pos, int64(len(b.data)))]
-			if err := readAt(im.r, b.data, s.DataOffset()+pos); err != nil {
+			if err := readAt(r, b.data, start+pos); err != nil {
 				return err
 			}
 			pos += int64(len(b.data))
@@ -78,85 +78,93 @@ func (im *Image) feed(ctx context.Context, p *pipeline) error {
 	return nil
 }
 
-func headerMatches(h []byte, s Section) bool {
-	return SectionType(binary.BigEndian.Uint16(h)) == s.Type && binary.BigEndian.Uint64(h[4:]) == uint64(s.Size)
+// appendSectionHeader appends the 12 bytes before a section's data; [Parse]
+// refuses others.
+func appendSectionHeader(out []byte, t SectionType, size int64) []byte {
+	out = append(out, byte(t>>8), byte(t), 0, 0)
+	return binary.BigEndian.AppendUint64(out, uint64(size))
 }
 
+// A buffer is small enough for a processor's second cache, from which the second
+// of two hashes then reads it.
 const (
 	bufferSize  = 128 << 10
 	bufferCount = 6
 )
 
-// A buffer goes to both workers of a pipeline and then back to the free ones.
+// A buffer goes through the pipeline's hashes and then back to the free ones.
 type buffer struct {
 	data []byte
 	// section is the type of the section the data belong to, 0 for bytes that
 	// only the checksum covers.
 	section SectionType
 	ramdisk int // 1 for the first
-	readers atomic.Int32
+	users   atomic.Int32
 }
 
 // A pipeline computes the measurements of one image from its content in file
 // order. Every measured byte belongs to PCR0 and to one of PCR1 and PCR2, but
 // PCR1 is fed the same as PCR0 up to the second ramdisk, so its state is copied
-// there and only PCR2 needs a pass of its own. That one runs, with the checksum,
-// beside PCR0's.
+// there and only PCR2 needs a pass of its own. Where there is a second processor
+// it computes PCR0, while the caller reads, sums and computes PCR2, which is as
+// much work; else the caller does it all.
 type pipeline struct {
-	free   chan *buffer
-	toMain chan *buffer
-	toSide chan *buffer
-	done   chan struct{}
-	main   mainHashes
-	side   sideHashes
+	main mainHashes
+	side sideHashes
 	// What the next content belongs to.
 	current SectionType
 	ramdisk int
+
+	free chan *buffer
+	// toMain leads to the goroutine that has main; nil: there is none.
+	toMain chan *buffer
+	done   chan struct{}
 }
 
 // newPipeline returns a pipeline for content whose largest section has that size.
+// Its finish must be called.
 func newPipeline(largest int64) *pipeline {
 	size := min(max(largest, SectionHeaderSize), bufferSize)
-	p := &pipeline{
-		free:   make(chan *buffer, bufferCount),
-		toMain: make(chan *buffer, bufferCount),
-		toSide: make(chan *buffer, bufferCount),
-		done:   make(chan struct{}),
-		main:   mainHashes{pcr0: sha512.New384()},
-		side:   sideHashes{pcr2: sha512.New384(), crc: crc32.NewIEEE()},
+	count := bufferCount
+	// What fits into a buffer or two is not worth a goroutine.
+	alone := runtime.GOMAXPROCS(0) == 1 || largest <= bufferSize
+	if alone {
+		count = 1
 	}
-	for range bufferCount {
+	p := &pipeline{
+		main: mainHashes{pcr0: sha512.New384()},
+		side: sideHashes{pcr2: sha512.New384(), crc: crc32.NewIEEE()},
+		free: make(chan *buffer, count),
+	}
+	for range count {
 		p.free <- &buffer{data: make([]byte, size)}
+	}
+	if !alone {
+		p.toMain, p.done = make(chan *buffer, count), make(chan struct{})
+		go func() {
+			defer close(p.done)
+			for b := range p.toMain {
+				p.main.add(b)
+				p.release(b)
+			}
+		}()
 	}
 	return p
 }
 
-// start is called with the first buffer, so that the owner may use the hashes
-// before.
-func (p *pipeline) start() {
-	if p.current != 0 {
-		return
-	}
-	worker := func(in chan *buffer, use func(*buffer)) {
-		for b := range in {
-			use(b)
-			if b.readers.Add(-1) == 0 {
-				b.data = b.data[:cap(b.data)]
-				p.free <- b
-			}
-		}
-		p.done <- struct{}{}
-	}
-	go worker(p.toMain, p.main.add)
-	go worker(p.toSide, p.side.add)
-}
-
-// buffer returns a free buffer of full length.
+// buffer returns a free buffer of full length. It must be given back by content
+// or unmeasured before the next is asked for.
 func (p *pipeline) buffer() *buffer { return <-p.free }
+
+func (p *pipeline) release(b *buffer) {
+	if b.users.Add(-1) == 0 {
+		b.data = b.data[:cap(b.data)]
+		p.free <- b
+	}
+}
 
 // section tells to which section the content that follows belongs.
 func (p *pipeline) section(t SectionType) {
-	p.start()
 	p.current = t
 	if t == Ramdisk {
 		p.ramdisk++
@@ -166,27 +174,33 @@ func (p *pipeline) section(t SectionType) {
 // content takes data of the current section.
 func (p *pipeline) content(b *buffer) {
 	b.section, b.ramdisk = p.current, p.ramdisk
-	p.send(b)
+	p.add(b)
 }
 
 // unmeasured takes bytes that only the checksum covers.
 func (p *pipeline) unmeasured(b *buffer) {
 	b.section = 0
-	p.send(b)
+	p.add(b)
 }
 
-func (p *pipeline) send(b *buffer) {
-	b.readers.Store(2)
-	p.toMain <- b
-	p.toSide <- b
+func (p *pipeline) add(b *buffer) {
+	b.users.Store(1)
+	switch {
+	case !b.section.measured():
+	case p.toMain != nil:
+		b.users.Store(2)
+		p.toMain <- b
+	default:
+		p.main.add(b)
+	}
+	p.side.add(b)
+	p.release(b)
 }
 
-// finish waits for the workers and returns PCR0, PCR1 and PCR2.
+// finish waits for the other goroutine and returns PCR0, PCR1 and PCR2.
 func (p *pipeline) finish() pcr.Measurements {
-	if p.current != 0 {
+	if p.toMain != nil {
 		close(p.toMain)
-		close(p.toSide)
-		<-p.done
 		<-p.done
 	}
 	var m pcr.Measurements
@@ -210,10 +224,8 @@ func (h *mainHashes) first() hash.Hash {
 	return h.pcr0
 }
 
+// add takes measured content.
 func (h *mainHashes) add(b *buffer) {
-	if !b.section.measured() {
-		return
-	}
 	if b.section == Ramdisk && b.ramdisk > 1 {
 		if h.pcr1 == nil {
 			h.pcr1 = clone(h.pcr0)
@@ -238,6 +250,7 @@ type sideHashes struct {
 	crc  hash.Hash32
 }
 
+// add takes all content.
 func (h *sideHashes) add(b *buffer) {
 	h.crc.Write(b.data)
 	if b.section == Ramdisk && b.ramdisk > 1 {

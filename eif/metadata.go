@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"unicode/utf8"
 
 	"github.com/cretula/cretula/reason"
 )
@@ -52,8 +51,9 @@ func (m *Metadata) Encode() ([]byte, error) {
 
 // ParseMetadata reads the content of a metadata section: a JSON object in UTF-8
 // with at least the keys ImageName, ImageVersion, BuildMetadata, DockerInfo and
-// CustomMetadata, each once. Unknown keys are ignored, as AWS's reader does. A
-// refusal is [reason.Malformed].
+// CustomMetadata. No object at any depth has a key twice; there are at most 127
+// levels. Unknown keys are ignored, as AWS's reader does. A refusal is
+// [reason.Malformed].
 func ParseMetadata(data []byte) (*Metadata, error) { return parseMetadata(data, 0) }
 
 // parseMetadata names offsets in the file, base being that of data[0].
@@ -61,8 +61,8 @@ func parseMetadata(data []byte, base int64) (*Metadata, error) {
 	if len(data) > MaxMetadata {
 		return nil, reason.New(reason.Malformed, "eif.metadata.size", "offset %d: %d bytes of metadata; the limit is %d", base, len(data), MaxMetadata)
 	}
-	if !utf8.Valid(data) {
-		return nil, reason.New(reason.Malformed, "eif.metadata.json", "offset %d: the metadata is not UTF-8", base)
+	if err := checkJSON(data, base); err != nil {
+		return nil, err
 	}
 	p := metadataParser{base: base}
 	var m Metadata
@@ -79,10 +79,6 @@ func parseMetadata(data []byte, base int64) (*Metadata, error) {
 	}
 	m.DockerInfo = p.member(top, "DockerInfo")
 	m.CustomMetadata = p.member(top, "CustomMetadata")
-	if p.err == nil && isObject(m.CustomMetadata) {
-		// It is printed flattened, so its keys must be unambiguous as well.
-		p.object("CustomMetadata", m.CustomMetadata)
-	}
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -97,7 +93,7 @@ type member struct {
 	value json.RawMessage
 }
 
-// members reads a JSON object in its own order; nothing may follow it.
+// members reads a JSON object in its own order.
 // encoding/json's own structs would take keys in any case, and a key twice.
 func members(data []byte) ([]member, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -150,9 +146,6 @@ func (p *metadataParser) object(name string, data []byte) map[string]json.RawMes
 	}
 	values := make(map[string]json.RawMessage, len(list))
 	for _, m := range list {
-		if _, twice := values[m.name]; twice {
-			p.fail("eif.metadata.duplicate", "%s has the key %.40q twice", name, m.name)
-		}
 		values[m.name] = m.value
 	}
 	return values

@@ -6,12 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/cretula/cretula/reason"
 )
 
 // Parse reads the structure of the image of size bytes behind r: header, table,
-// section headers, metadata and signature. Kernel, command line and ramdisks are
+// section headers, command line, metadata and signature. Kernel and ramdisks are
 // not read. r must stay readable, and its content the same, as long as the Image
 // is used.
 //
@@ -38,10 +39,7 @@ func Parse(r io.ReaderAt, size int64) (*Image, error) {
 	if err := im.checkComposition(); err != nil {
 		return nil, err
 	}
-	if err := im.loadMetadata(); err != nil {
-		return nil, err
-	}
-	if err := im.loadSignature(); err != nil {
+	if err := im.loadSmall(); err != nil {
 		return nil, err
 	}
 	// Values that the format does not define come last: what is malformed is
@@ -111,20 +109,23 @@ func (im *Image) parseSections(count int) (flags []uint16, err error) {
 	next := int64(HeaderSize)
 	for i := range count {
 		offset, size := im.tableEntry(i)
-		if err := im.checkPlace(i, next, offset, size); err != nil {
+		if err := im.checkStart(i, next, offset); err != nil {
 			return nil, err
 		}
-		var h [SectionHeaderSize]byte
-		if err := readAt(im.r, h[:], next); err != nil {
+		h, err := im.sectionHeader(i, next)
+		if err != nil {
 			return nil, err
 		}
-		if own := binary.BigEndian.Uint64(h[4:]); own != size {
-			return nil, reason.New(reason.Malformed, "eif.table.size",
-				"offset %d: section %d says it has %d bytes, the table says %d", next+4, i, own, size)
+		if h.size != size {
+			return nil, im.sizesDiffer(i, count, next, h.size, size)
 		}
-		s := Section{Type: SectionType(binary.BigEndian.Uint16(h[:])), Offset: next, Size: int64(size)}
+		if room := im.size - next - SectionHeaderSize; size > uint64(room) {
+			return nil, reason.New(reason.Malformed, "eif.section.bounds",
+				"offset %d: section %d of %d bytes at %d does not end inside the file of %d bytes", offSizes+8*i, i, size, next, im.size)
+		}
+		s := Section{Type: h.t, Offset: next, Size: int64(size)}
 		im.Sections = append(im.Sections, s)
-		flags = append(flags, binary.BigEndian.Uint16(h[2:]))
+		flags = append(flags, h.flags)
 		next = s.end()
 	}
 	if next != im.size {
@@ -134,9 +135,9 @@ func (im *Image) parseSections(count int) (flags []uint16, err error) {
 	return flags, nil
 }
 
-// checkPlace proves that a section with this table entry begins at next and
-// ends inside the file.
-func (im *Image) checkPlace(i int, next int64, offset, size uint64) error {
+// checkStart proves that by the table the i-th section begins at next, where the
+// one before it ends.
+func (im *Image) checkStart(i int, next int64, offset uint64) error {
 	at := offOffsets + 8*i
 	switch {
 	case offset < uint64(next):
@@ -149,17 +150,68 @@ func (im *Image) checkPlace(i int, next int64, offset, size uint64) error {
 		return reason.New(reason.Malformed, "eif.section.gap",
 			"offset %d: section %d begins at %d and leaves a gap after %d", at, i, offset, next)
 	}
-	room := im.size - next - SectionHeaderSize
-	if room < 0 || size > uint64(room) {
-		return reason.New(reason.Malformed, "eif.section.bounds",
-			"offset %d: section %d of %d bytes at %d does not end inside the file of %d bytes", offSizes+8*i, i, size, offset, im.size)
-	}
 	return nil
 }
 
-// checkComposition counts the kinds of sections. Source: the format text.
+// A sectionHeader is the 12 bytes before a section's data.
+type sectionHeader struct {
+	t     SectionType
+	flags uint16
+	size  uint64
+}
+
+// sectionHeader reads the header of the i-th section, which begins at offset.
+func (im *Image) sectionHeader(i int, offset int64) (sectionHeader, error) {
+	if im.size-offset < SectionHeaderSize {
+		return sectionHeader{}, reason.New(reason.Malformed, "eif.section.bounds",
+			"offset %d: section %d begins here, but the file ends inside its header of %d bytes", offset, i, SectionHeaderSize)
+	}
+	var h [SectionHeaderSize]byte
+	if err := readAt(im.r, h[:], offset); err != nil {
+		return sectionHeader{}, err
+	}
+	return sectionHeader{
+		t:     SectionType(binary.BigEndian.Uint16(h[:])),
+		flags: binary.BigEndian.Uint16(h[2:]),
+		size:  binary.BigEndian.Uint64(h[4:]),
+	}, nil
+}
+
+// sizesDiffer refuses a file whose table has another size for the i-th section
+// than the section's own header at offset. nitro-cli sign-eif leaves such a table
+// when it replaces a signature by one of another length
+// (aws-nitro-enclaves-image-format issue 54).
+func (im *Image) sizesDiffer(i, count int, offset int64, own, table uint64) error {
+	remedy := ""
+	if im.onlySizesStale(i, count, offset) {
+		remedy = "; nothing else is wrong with the sections: 'cretula eif repair' puts the table right"
+	}
+	return reason.New(reason.Malformed, "eif.table.size",
+		"offset %d: section %d says it has %d bytes, the table says %d%s", offset+4, i, own, table, remedy)
+}
+
+// onlySizesStale tells whether from the i-th section on, which begins at next, the
+// sizes in the section headers lead to the offsets in the table and to the end of
+// the file.
+func (im *Image) onlySizesStale(i, count int, next int64) bool {
+	for ; i < count; i++ {
+		if offset, _ := im.tableEntry(i); offset != uint64(next) {
+			return false
+		}
+		h, err := im.sectionHeader(i, next)
+		if err != nil || h.size > uint64(im.size-next-SectionHeaderSize) {
+			return false
+		}
+		next += SectionHeaderSize + int64(h.size)
+	}
+	return next == im.size
+}
+
+// checkComposition counts the kinds of sections and looks at their order. Source:
+// the format text.
 func (im *Image) checkComposition() error {
 	var count [MetadataSection + 1]int
+	ramdiskBefore := int64(-1) // offset of the first ramdisk before the kernel
 	for i, s := range im.Sections {
 		if s.Type == 0 {
 			return reason.New(reason.Malformed, "eif.section.invalid", "offset %d: section %d has the invalid type 0", s.Offset, i)
@@ -167,8 +219,8 @@ func (im *Image) checkComposition() error {
 		if s.Type > MetadataSection {
 			continue
 		}
-		if s.Type == Ramdisk && count[Kernel] == 0 {
-			return reason.New(reason.Malformed, "eif.kernel.order", "offset %d: a ramdisk before the kernel", s.Offset)
+		if s.Type == Ramdisk && count[Kernel]+count[Ramdisk] == 0 {
+			ramdiskBefore = s.Offset
 		}
 		count[s.Type]++
 		if s.Type != Ramdisk && count[s.Type] > 1 {
@@ -183,6 +235,9 @@ func (im *Image) checkComposition() error {
 		if count[t] == 0 {
 			return reason.New(reason.Malformed, "eif."+t.String()+".count", "offset %d: no section of the file is a %v section", offCount, t)
 		}
+	}
+	if ramdiskBefore >= 0 {
+		return reason.New(reason.Malformed, "eif.kernel.order", "offset %d: a ramdisk before the kernel", ramdiskBefore)
 	}
 	return nil
 }
@@ -213,44 +268,59 @@ func (im *Image) checkReserved(sectionFlags []uint16) error {
 	return nil
 }
 
-func (im *Image) loadMetadata() error {
-	s, data, err := im.load(MetadataSection, MaxMetadata)
-	if data == nil || err != nil {
-		return err
+// limit is the most bytes that a section of a type which is looked into may have;
+// 0 for the other types.
+func (t SectionType) limit() int64 {
+	switch t {
+	case Cmdline:
+		return MaxCmdline
+	case MetadataSection:
+		return MaxMetadata
+	case SignatureSection:
+		return MaxSignature
 	}
-	m, err := parseMetadata(data, s.DataOffset())
-	if err != nil {
-		return err
-	}
-	im.metadata = m
-	return nil
+	return 0
 }
 
-func (im *Image) loadSignature() error {
-	s, data, err := im.load(SignatureSection, MaxSignature)
-	if data == nil || err != nil {
-		return err
-	}
-	sig, err := parseSignature(data, s.DataOffset())
-	if err != nil {
-		return err
-	}
-	im.signature = sig
-	return nil
-}
-
-// load reads the one section of that type; data is nil if there is none.
-func (im *Image) load(t SectionType, limit int64) (s Section, data []byte, err error) {
+// loadSmall takes the sections into memory that are looked into, and checks what
+// is in them.
+func (im *Image) loadSmall() error {
+	im.held = make([][]byte, len(im.Sections))
 	for i, s := range im.Sections {
-		if s.Type != t {
+		limit := s.Type.limit()
+		switch {
+		case s.Type == Kernel && s.Size == 0:
+			return reason.New(reason.Malformed, "eif.kernel.size", "offset %d: the kernel has no bytes", s.Offset)
+		case limit == 0:
 			continue
+		case s.Size > limit:
+			return reason.New(reason.Malformed, "eif."+s.Type.String()+".size",
+				"offset %d: section %d, %v, has %d bytes; the limit is %d", s.Offset, i, s.Type, s.Size, limit)
 		}
-		if s.Size > limit {
-			return s, nil, reason.New(reason.Malformed, "eif."+t.String()+".size",
-				"offset %d: section %d, %v, has %d bytes; the limit is %d", s.Offset, i, t, s.Size, limit)
+		data := make([]byte, s.Size)
+		if err := readAt(im.r, data, s.DataOffset()); err != nil {
+			return err
 		}
-		data = make([]byte, s.Size)
-		return s, data, readAt(im.r, data, s.DataOffset())
+		im.held[i] = data
+		if err := im.parseSmall(s, data); err != nil {
+			return err
+		}
 	}
-	return Section{}, nil, nil
+	return nil
+}
+
+func (im *Image) parseSmall(s Section, data []byte) (err error) {
+	switch s.Type {
+	case Cmdline:
+		im.cmdline = string(data)
+		if at := strings.IndexAny(im.cmdline, "\x00\n"); at >= 0 {
+			return reason.New(reason.Malformed, "eif.cmdline.content",
+				"offset %d: the command line holds the byte %#02x, which ends it for a loader", s.DataOffset()+int64(at), data[at])
+		}
+	case MetadataSection:
+		im.metadata, err = parseMetadata(data, s.DataOffset())
+	case SignatureSection:
+		im.signature, err = parseSignature(data, s.DataOffset())
+	}
+	return err
 }

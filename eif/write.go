@@ -73,6 +73,9 @@ func (s *Spec) check() error {
 	if strings.ContainsAny(s.Cmdline, "\x00\n") {
 		return errors.New("eif: the kernel's command line holds a NUL or a newline")
 	}
+	if n := len(s.Cmdline); n > MaxCmdline {
+		return fmt.Errorf("eif: a command line of %d bytes; the limit is %d", n, MaxCmdline)
+	}
 	if len(s.Ramdisks) == 0 {
 		return errors.New("eif: an image needs a ramdisk")
 	}
@@ -170,8 +173,7 @@ func (s *Spec) header() [HeaderSize]byte {
 
 func writeSection(ctx context.Context, w io.Writer, p *pipeline, s part) error {
 	b := p.buffer()
-	b.data = append(b.data[:0], 0, byte(s.t), 0, 0)
-	b.data = binary.BigEndian.AppendUint64(b.data, uint64(s.source.Size))
+	b.data = appendSectionHeader(b.data[:0], s.t, s.source.Size)
 	p.section(s.t)
 	if _, err := w.Write(b.data); err != nil {
 		return err
