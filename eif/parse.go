@@ -117,7 +117,7 @@ func (im *Image) parseSections(count int) (flags []uint16, err error) {
 			return nil, err
 		}
 		if h.size != size {
-			return nil, im.sizesDiffer(i, count, next, h.size, size)
+			return nil, im.sizesDiffer(i, next, h.size, size)
 		}
 		if room := im.size - next - SectionHeaderSize; size > uint64(room) {
 			return nil, reason.New(reason.Malformed, "eif.section.bounds",
@@ -178,33 +178,14 @@ func (im *Image) sectionHeader(i int, offset int64) (sectionHeader, error) {
 }
 
 // sizesDiffer refuses a file whose table has another size for the i-th section
-// than the section's own header at offset. nitro-cli sign-eif leaves such a table
-// when it replaces a signature by one of another length
-// (aws-nitro-enclaves-image-format issue 54).
-func (im *Image) sizesDiffer(i, count int, offset int64, own, table uint64) error {
+// than the section's own header at offset.
+func (im *Image) sizesDiffer(i int, offset int64, own, table uint64) error {
 	remedy := ""
-	if im.onlySizesStale(i, count, offset) {
+	if Repairable(im.r, im.size) {
 		remedy = "; nothing else is wrong with the sections: 'cretula eif repair' puts the table right"
 	}
 	return reason.New(reason.Malformed, "eif.table.size",
 		"offset %d: section %d says it has %d bytes, the table says %d%s", offset+4, i, own, table, remedy)
-}
-
-// onlySizesStale tells whether from the i-th section on, which begins at next, the
-// sizes in the section headers lead to the offsets in the table and to the end of
-// the file.
-func (im *Image) onlySizesStale(i, count int, next int64) bool {
-	for ; i < count; i++ {
-		if offset, _ := im.tableEntry(i); offset != uint64(next) {
-			return false
-		}
-		h, err := im.sectionHeader(i, next)
-		if err != nil || h.size > uint64(im.size-next-SectionHeaderSize) {
-			return false
-		}
-		next += SectionHeaderSize + int64(h.size)
-	}
-	return next == im.size
 }
 
 // checkComposition counts the kinds of sections and looks at their order. Source:

@@ -60,11 +60,7 @@ func Repair(ctx context.Context, w io.WriteSeeker, r io.ReaderAt, size int64) (*
 	if err != nil {
 		return nil, err
 	}
-	_, section, err := im.load(SignatureSection, MaxSignature)
-	if err != nil {
-		return nil, err
-	}
-	m, err := im.copyWith(ctx, w, section, &original)
+	m, err := im.copyWith(ctx, w, im.held[found.Section], &original)
 	if err != nil {
 		return nil, err
 	}

@@ -160,9 +160,3 @@ func (im *Image) copySections(ctx context.Context, w io.Writer, p *pipeline, sig
 	}
 	return writeSection(ctx, w, p, part{SignatureSection, Bytes(signature)})
 }
-
-func appendSectionHeader(out []byte, t SectionType, size int64) []byte {
-	out = binary.BigEndian.AppendUint16(out, uint16(t))
-	out = append(out, 0, 0)
-	return binary.BigEndian.AppendUint64(out, uint64(size))
-}
