@@ -6,13 +6,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/elliptic"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
+	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -168,4 +171,89 @@ func FuzzSignature(f *testing.F) {
 			t.Fatalf("findings disagree: %v", err)
 		}
 	})
+}
+
+// FuzzAttach: what is attached verifies under the certificate when it is read
+// again, in whatever form it came; everything else is a bad signature.
+func FuzzAttach(f *testing.F) {
+	s := newSigner(f, elliptic.P256())
+	pcr0 := usualPCR0(f)
+	r, err := ToBeSigned(s.pem, pcr0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	der, err := s.key.Sign(nil, r.Sum(), r.Digest)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{der, rawSignature(der, 32), der[:40], {0x30, 0x84, 255, 255, 255, 255}, nil} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, signature []byte) {
+		data, err := r.Attach(signature)
+		if err != nil {
+			if got, _ := reason.Of(err); got != reason.BadSignature || data != nil {
+				t.Fatalf("refused as %v", err)
+			}
+			return
+		}
+		sig, err := parseSignature(data, 0)
+		if err != nil || !sig.Matches(pcr0) {
+			t.Fatalf("attached, and %v", err)
+		}
+	})
+}
+
+// FuzzRepair: what a repair writes is accepted, and has the measurements that the
+// original has by its section headers as well as by its table.
+func FuzzRepair(f *testing.F) {
+	s := newSigner(f, elliptic.P256())
+	data := section(s.pem, s.envelope(f, protectedFor(elliptic.P256()), payloadFor(0, usualPCR0(f))))
+	bases := [][]byte{
+		staleFile(signed(f, data), 5, 7),
+		staleFile(assemble(4, 0, slices.Insert(usual(f), 2, rawSection{4, 0, data})...), 2, 5000),
+	}
+	for i, b := range bases {
+		if !Repairable(bytes.NewReader(b), int64(len(b))) {
+			f.Fatalf("seed %d is not repairable", i)
+		}
+	}
+	f.Add(uint8(0), uint16(offSizes), []byte{0})
+	f.Add(uint8(1), uint16(offSizes+8*4), []byte{0, 0, 0, 0, 0, 0, 0, 3})
+	f.Add(uint8(1), uint16(offOffsets), []byte{1})
+	f.Add(uint8(0), uint16(third), []byte{0, 4})
+	f.Fuzz(func(t *testing.T, base uint8, at uint16, patch []byte) {
+		file := bytes.Clone(bases[int(base)%len(bases)])
+		copy(file[int(at)%len(file):], patch)
+		file = fixCRC(file)
+		var out seekBuffer
+		got, err := Repair(t.Context(), &out, bytes.NewReader(file), int64(len(file)))
+		if _, ok := reason.Of(err); err != nil && !ok || got != nil && err != nil {
+			t.Fatalf("%v, %v", got, err)
+		}
+		if got == nil {
+			return
+		}
+		_, m, err := judge(out.data, signatureClock)
+		if m.Set != got.Measurements.Set {
+			t.Fatalf("repaired, it has other measurements: %v", err)
+		}
+		m.Remove(8)
+		if m.Set != naive(file) || m.Set != byTable(file) {
+			t.Fatal("table and section headers of the original differ, and it was repaired")
+		}
+	})
+}
+
+// byTable measures what the table of a file lists.
+func byTable(file []byte) pcr.Set {
+	var sections []rawSection
+	for i := range int(binary.BigEndian.Uint16(file[offCount:])) {
+		at := int(binary.BigEndian.Uint64(file[offOffsets+8*i:]))
+		if t := binary.BigEndian.Uint16(file[at:]); SectionType(t).measured() {
+			size := int(binary.BigEndian.Uint64(file[offSizes+8*i:]))
+			sections = append(sections, rawSection{t, 0, file[at+12 : at+12+size]})
+		}
+	}
+	return naive(assemble(4, 0, sections...))
 }

@@ -220,9 +220,26 @@ func (s signer) envelope(t testing.TB, protected, payload []byte) []byte {
 	value := make([]byte, 2*half)
 	r.FillBytes(value[:half])
 	v.FillBytes(value[half:])
-	out := appendBytes([]byte{0x84}, protected)
+	return s.envelopeOf(protected, payload, value)
+}
+
+// envelopeOf makes a COSE_Sign1 with that signature. Its byte strings are at most
+// 255 bytes long.
+func (s signer) envelopeOf(protected, payload, value []byte) []byte {
+	out := []byte{0x84}
+	str := func(b []byte) {
+		if len(b) < 24 {
+			out = append(out, 0x40|byte(len(b)))
+		} else {
+			out = append(out, 0x58, byte(len(b)))
+		}
+		out = append(out, b...)
+	}
+	str(protected)
 	out = append(out, 0xa0)
-	return appendBytes(appendBytes(out, payload), value)
+	str(payload)
+	str(value)
+	return out
 }
 
 func section(certificate, envelope []byte) []byte {

@@ -58,21 +58,26 @@ type manifestFile struct {
 // loadManifest skips the test where the test data are not there.
 func loadManifest(t testing.TB) manifest {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(sharedDir, "manifest.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("shared test data not present")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	var m manifest
-	if err := json.Unmarshal(data, &m); err != nil {
-		t.Fatal(err)
-	}
+	loadJSON(t, "manifest.json", &m)
 	if len(m.Files) == 0 {
 		t.Fatal("the manifest lists no file")
 	}
 	return m
+}
+
+func loadJSON(t testing.TB, name string, v any) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(sharedDir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("shared test data not present")
+	}
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func sharedFile(t testing.TB, name string) []byte {
