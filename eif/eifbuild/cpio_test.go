@@ -359,7 +359,7 @@ func TestBuildMemory(t *testing.T) {
 	config := testConfig()
 	const size = 64 << 20
 	config.Entries[0].Content = Content{Size: size, Open: func() (io.ReadCloser, error) {
-		return io.NopCloser(io.LimitReader(zeros{}, size)), nil
+		return io.NopCloser(io.LimitReader(zeroReader{}, size)), nil
 	}}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -372,9 +372,9 @@ func TestBuildMemory(t *testing.T) {
 	}
 }
 
-type zeros struct{}
+type zeroReader struct{}
 
-func (zeros) Read(p []byte) (int, error) {
+func (zeroReader) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
 }

@@ -16,6 +16,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -133,6 +134,15 @@ func (c *contentReader) Read(p []byte) (int, error) {
 		return n, err
 	}
 	return n, nil
+}
+
+// Close closes what is open.
+func (c *contentReader) Close() error {
+	if c.r == nil || c.err != nil {
+		return nil
+	}
+	c.err = fs.ErrClosed
+	return c.r.Close()
 }
 
 // finish makes sure that there is nothing after the announced size.

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package eifbuild
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+)
+
+// A tree is a file tree without order: each name once, directories without a
+// trailing slash, no hard links.
+type tree struct {
+	entries []Entry
+	index   map[string]int // of entries, by name
+	copied  []bool         // whether the entry was a hard link
+}
+
+// newTree puts a list of entries together as extracting it would: a later entry
+// takes the place of an earlier one of that name, and a hard link is another name
+// for what its target is at that moment (or, if there is nothing yet, in the
+// end). Of what is below the folders over which the init mounts something, and of
+// what a container runtime leaves behind, nothing is kept.
+func newTree(list []Entry) (*tree, error) {
+	t := &tree{index: make(map[string]int, len(list)), entries: make([]Entry, 0, len(list))}
+	var waiting []Entry
+	for _, e := range list {
+		if err := validName(e.Name, e.Type == Dir); err != nil {
+			return nil, fmt.Errorf("eifbuild: %w", err)
+		}
+		e.Name = strings.TrimSuffix(e.Name, "/")
+		if leftover(&e) {
+			continue
+		}
+		if e.Type != Hardlink {
+			t.put(e, false)
+			continue
+		}
+		if err := validName(e.Link, false); err != nil {
+			return nil, fmt.Errorf("eifbuild: %.200q: %w", e.Name, err)
+		}
+		if !t.link(e) {
+			waiting = append(waiting, e)
+		}
+	}
+	for _, e := range waiting {
+		if !t.link(e) {
+			return nil, fmt.Errorf("eifbuild: %.200q: a hard link to %.200q, which is no file of the tree", e.Name, e.Link)
+		}
+	}
+	return t, nil
+}
+
+func (t *tree) put(e Entry, copied bool) {
+	if i, there := t.index[e.Name]; there {
+		t.entries[i], t.copied[i] = e, copied
+		return
+	}
+	t.index[e.Name] = len(t.entries)
+	t.entries = append(t.entries, e)
+	t.copied = append(t.copied, copied)
+}
+
+// link gives what e links to another name. It reports whether there is something
+// that can have two names.
+func (t *tree) link(e Entry) bool {
+	i, there := t.index[e.Link]
+	if !there || t.entries[i].Type == Dir {
+		return false
+	}
+	target := t.entries[i]
+	target.Name = e.Name
+	t.put(target, e.Name != e.Link)
+	return true
+}
+
+func (t *tree) get(name string) (*Entry, bool) {
+	i, ok := t.index[name]
+	if !ok {
+		return nil, false
+	}
+	return &t.entries[i], true
+}
+
+// mountedOver are the folders over which every init mounts what the kernel has:
+// what the tree has there, nobody will see.
+var mountedOver = []string{"dev", "proc", "sys"}
+
+// leftover tells whether an entry is none of the image's: it is below a folder
+// that is mounted over, or an empty file that a container runtime made to mount
+// its own over it, or its mark.
+func leftover(e *Entry) bool {
+	for _, dir := range mountedOver {
+		if strings.HasPrefix(e.Name, dir+"/") {
+			return true
+		}
+	}
+	switch e.Name {
+	case ".dockerenv", ".dockerinit", "etc/hostname", "etc/hosts", "etc/resolv.conf":
+		return e.Type == File && e.Content.Size == 0
+	}
+	return false
+}
+
+// complete adds what every image has: the folders that the init mounts
+// something on, a table of hosts with localhost, and all folders above a file.
+func (t *tree) complete() error {
+	for _, name := range mountedOver {
+		if e, there := t.get(name); there && e.Type != Dir {
+			return fmt.Errorf("eifbuild: %q is a %v; a folder is needed there to mount on", name, e.Type)
+		}
+		t.put(builtDir(name), false) // Who sees this one's mode and owner?
+	}
+	for _, e := range []Entry{
+		{Name: "etc", Type: Dir, Mode: 0o755},
+		{Name: "run", Type: Dir, Mode: 0o755},
+		{Name: "tmp", Type: Dir, Mode: 0o1777},
+	} {
+		if _, there := t.get(e.Name); !there {
+			t.put(e, false)
+		}
+	}
+	if etc, _ := t.get("etc"); etc.Type == Dir {
+		for _, e := range []Entry{builtFile("etc/hosts", 0o644, hosts), builtLink("etc/mtab", 0o777, "/proc/mounts")} {
+			if _, there := t.get(e.Name); !there {
+				t.put(e, false)
+			}
+		}
+	}
+	for i := range len(t.entries) {
+		if err := t.addParents(t.entries[i].Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tree) addParents(name string) error {
+	for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
+		e, there := t.get(parent)
+		if there && e.Type != Dir {
+			return fmt.Errorf("eifbuild: %.200q: is below %.200q, which is a %v", name, parent, e.Type)
+		}
+		if there {
+			// Its own parents are looked at when its turn comes.
+			return nil
+		}
+		t.put(Entry{Name: parent, Type: Dir, Mode: 0o755}, false)
+	}
+	return nil
+}
+
+// normalised returns the entries sorted by name, byte by byte, which puts a
+// folder before what is in it, and with one time.
+func (t *tree) normalised() []Entry {
+	sorted := slices.Clone(t.entries)
+	slices.SortFunc(sorted, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range sorted {
+		sorted[i].MTime = buildTime
+		if sorted[i].Type == Symlink {
+			// Symbolic links have no mode on Linux; what archives say differs.
+			sorted[i].Mode = 0o777
+		}
+	}
+	return sorted
+}
+
+// copies counts the files that were hard links, and their bytes.
+func (t *tree) copies() (files int, size int64) {
+	for i, copied := range t.copied {
+		if copied && t.entries[i].Content.Size > 0 {
+			files++
+			size += t.entries[i].Content.Size
+		}
+	}
+	return files, size
+}
+
+// maxLinks is how many symbolic links the kernel follows in one path.
+const maxLinks = 40
+
+var errNotThere = errors.New("is not in the image")
+
+// lookup follows name as a process would whose root is the tree: from the root,
+// through symbolic links. The result is nil for the root itself.
+func (t *tree) lookup(name string) (*Entry, error) {
+	rest := strings.Split(name, "/")
+	at := "" // a name in the tree
+	var found *Entry
+	for links := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			at = strings.TrimPrefix(path.Dir("/"+at), "/")
+			found, _ = t.get(at)
+			continue
+		}
+		if found != nil && found.Type != Dir {
+			return nil, fmt.Errorf("%.200q is a %v, not a folder", found.Name, found.Type)
+		}
+		next := path.Join(at, part)
+		e, there := t.get(next)
+		if !there {
+			return nil, errNotThere
+		}
+		if e.Type != Symlink {
+			at, found = next, e
+			continue
+		}
+		if links++; links > maxLinks {
+			return nil, errors.New("leads through too many symbolic links")
+		}
+		if strings.HasPrefix(e.Link, "/") {
+			at, found = "", nil
+		}
+		rest = append(strings.Split(e.Link, "/"), rest...)
+	}
+	return found, nil
+}
+
+// read returns the content of a file, links followed, of at most limit bytes.
+// A file that is not there is empty.
+func (t *tree) read(name string, limit int64) (data []byte, err error) {
+	e, err := t.lookup(name)
+	if errors.Is(err, errNotThere) {
+		return nil, nil
+	}
+	if err == nil && (e == nil || e.Type != File) {
+		err = errors.New("is no file")
+	}
+	if err == nil && e.Content.Size > limit {
+		err = fmt.Errorf("has %d bytes; the limit is %d", e.Content.Size, limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("/%s %w", name, err)
+	}
+	source := e.Content.source()
+	defer source.Reader.(io.Closer).Close()
+	return io.ReadAll(source.Reader)
+}
