@@ -43,7 +43,7 @@ nsm: pcr reason
 nsm/softnsm: nsm attestation attestation/issuer pcr
 nsm/nsmtest: nsm attestation pcr
 eif: pcr reason
-eif/eifbuild: eif pcr reason
+eif/eifbuild: eif eif/eifinit/process pcr reason
 eif/eifinit: eif
 eif/eifinit/init: eif/eifinit/process
 eif/eifinit/process:

@@ -116,13 +116,17 @@ func Build(ctx context.Context, w io.WriteSeeker, c Config) (pcr.Measurements, e
 	if err != nil {
 		return pcr.Measurements{}, err
 	}
-	m, err := eif.Write(ctx, w, eif.Spec{
+	spec := eif.Spec{
 		Arch:     c.Arch,
 		Kernel:   c.Kernel.source(),
 		Cmdline:  c.Cmdline,
 		Metadata: metadata,
 		Ramdisks: []eif.Source{bootstrap.Source(), application.Source()},
-	})
+	}
+	for _, s := range append(spec.Ramdisks, spec.Kernel) {
+		defer s.Reader.(io.Closer).Close()
+	}
+	m, err := eif.Write(ctx, w, spec)
 	if err != nil {
 		return pcr.Measurements{}, fmt.Errorf("eifbuild: %w", err)
 	}
@@ -130,8 +134,11 @@ func Build(ctx context.Context, w io.WriteSeeker, c Config) (pcr.Measurements, e
 }
 
 func (c *Config) ramdisks() (bootstrap, application *Ramdisk, err error) {
+	if c.Mode == Normalised {
+		return c.normalisedRamdisks()
+	}
 	if c.Mode != NitroCLI {
-		return nil, nil, fmt.Errorf("eifbuild: images of mode %v cannot be built", c.Mode)
+		return nil, nil, fmt.Errorf("eifbuild: unknown %v", c.Mode)
 	}
 	if bootstrap, err = BootstrapRamdisk(c.Init, c.NSMKo); err != nil {
 		return nil, nil, err
@@ -139,6 +146,14 @@ func (c *Config) ramdisks() (bootstrap, application *Ramdisk, err error) {
 	cmd := c.Cmd
 	if cmd == nil {
 		cmd = c.Entrypoint
+	} else if len(c.Entrypoint) > 0 {
+		c.Note("ENTRYPOINT is ignored: nitro-cli starts CMD alone where an image has both")
+	}
+	if c.WorkingDir != "" && c.WorkingDir != "/" {
+		c.Note(fmt.Sprintf("WORKDIR %s is ignored: %v", c.WorkingDir, ErrIgnoredWorkingDir))
+	}
+	if c.User != "" && c.User != "root" && c.User != "0" {
+		c.Note(fmt.Sprintf("USER %s is ignored: %v", c.User, ErrIgnoredUser))
 	}
 	application, err = ApplicationRamdisk(c.Entries, cmd, c.Env)
 	return bootstrap, application, err

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/reason"
@@ -445,4 +446,31 @@ func FuzzCPIO(f *testing.F) {
 			t.Fatal("written again, it differs")
 		}
 	})
+}
+
+// peakHeap returns by how much the heap grew while f ran, as far as can be seen
+// from samples.
+func peakHeap(t *testing.T, f func()) uint64 {
+	t.Helper()
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	runtime.GC()
+	before := heap()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	var peak uint64
+	for {
+		select {
+		case <-done:
+			return max(peak, before) - before
+		case <-time.After(2 * time.Millisecond):
+			peak = max(peak, heap())
+		}
+	}
 }

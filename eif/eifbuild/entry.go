@@ -5,11 +5,12 @@
 //
 // A ramdisk is a cpio archive in the "newc" format of the Linux kernel
 // (Documentation/driver-api/early-userspace/buffer-format.rst). An image has two:
-// the bootstrap ramdisk with AWS's init and NSM driver, which PCR1 measures, and
-// the application ramdisk with the program's file tree, which PCR2 measures. Both
-// come out byte for byte as nitro-cli's builder makes them of the same input, so
-// that measurements are comparable. Nothing in them depends on the clock or on
-// the machine.
+// the bootstrap ramdisk with init and NSM driver, which PCR1 measures, and the
+// application ramdisk with the program's file tree, which PCR2 measures. In mode
+// [NitroCLI] both come out byte for byte as nitro-cli's builder makes them of the
+// same input, so that measurements are comparable; in mode [Normalised] they do
+// not depend on the order and the times of the tree. Nothing in them depends on
+// the clock or on the machine.
 package eifbuild
 
 import (

@@ -9,10 +9,6 @@ import (
 	"github.com/cretula/cretula/eif/eifinit/process"
 )
 
-// ProcessFile is the file of a normalised application ramdisk that tells the init
-// of package eifinit what to start, as package process writes it.
-const ProcessFile = "process"
-
 // normalisedBootstrap lays out the first ramdisk for our init: the kernel gives
 // it /dev/console as its standard streams, so that must be there before anything
 // is mounted.
@@ -76,7 +72,7 @@ func (c *Config) startFiles(p process.Process) ([]Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("eifbuild: %w", err)
 		}
-		return []Entry{builtFile(ProcessFile, 0o644, string(data))}, nil
+		return []Entry{builtFile(process.FileName, 0o644, string(data))}, nil
 	}
 	if p.Dir != "/" {
 		if !c.IgnoreWorkingDir {
@@ -84,7 +80,7 @@ func (c *Config) startFiles(p process.Process) ([]Entry, error) {
 		}
 		c.Note(fmt.Sprintf("WORKDIR %s is ignored: %v", p.Dir, ErrIgnoredWorkingDir))
 	}
-	if p.UID != 0 || p.GID != 0 || len(p.Groups) > 0 && c.User != "" {
+	if p.UID != 0 || p.GID != 0 {
 		if !c.IgnoreUser {
 			return nil, fmt.Errorf("eifbuild: USER %.100q: %w", c.User, ErrIgnoredUser)
 		}

@@ -88,6 +88,22 @@ var mountPoints = []Entry{
 // symbolic links. cmd must not be empty; no argument and no variable may hold a
 // newline, for which the format has no escape.
 func ApplicationRamdisk(tree []Entry, cmd, env []string) (*Ramdisk, error) {
+	last, err := awsStartFiles(cmd, env)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := rootEntries(tree)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"", "/dev", "/run", "/sys", "/var", "/proc", "/tmp"} {
+		entries = append(entries, builtDir(RootFS+dir))
+	}
+	return Archive(append(entries, last...))
+}
+
+// awsStartFiles returns the files that tell AWS's init what to start.
+func awsStartFiles(cmd, env []string) ([]Entry, error) {
 	if len(cmd) == 0 || cmd[0] == "" {
 		return nil, errors.New("eifbuild: the image has no command to start")
 	}
@@ -99,15 +115,7 @@ func ApplicationRamdisk(tree []Entry, cmd, env []string) (*Ramdisk, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := rootEntries(tree)
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range []string{"", "/dev", "/run", "/sys", "/var", "/proc", "/tmp"} {
-		entries = append(entries, builtDir(RootFS+dir))
-	}
-	entries = append(entries, builtFile(CmdFile, 0o644, cmdFile), builtFile(EnvFile, 0o644, envFile))
-	return Archive(entries)
+	return []Entry{builtFile(CmdFile, 0o644, cmdFile), builtFile(EnvFile, 0o644, envFile)}, nil
 }
 
 func joinLines(file string, list []string) (string, error) {

@@ -4,7 +4,6 @@ package eifbuild
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,9 +11,6 @@ import (
 
 // maxAccounts bounds /etc/passwd and /etc/group of an image.
 const maxAccounts = 1 << 20
-
-// maxGroups is the kernel's NGROUPS_MAX.
-const maxGroups = 65536
 
 // A user is whom the program runs as.
 type user struct {
@@ -65,12 +61,12 @@ func (t *tree) account(name string) (found user, account string, err error) {
 			continue
 		}
 		uid, ok := id(line[2])
-		if line[0] != name && !(numeric && ok && uid == number) {
+		if !(name != "" && line[0] == name) && !(numeric && ok && uid == number) {
 			continue
 		}
 		gid, gidOK := id(line[3])
 		if !ok || !gidOK || line[0] == "" {
-			return user{}, "", fmt.Errorf("the line of /etc/passwd has a name or number that is none")
+			return user{}, "", errors.New("the line of /etc/passwd has a name or number that is none")
 		}
 		found.uid, found.gid = uid, gid
 		if len(line) > 5 && line[5] != "" && !strings.ContainsRune(line[5], 0) {
@@ -98,7 +94,7 @@ func (t *tree) group(name string) (uint32, error) {
 			continue
 		}
 		gid, ok := id(line[2])
-		if line[0] != name && !(numeric && ok && gid == number) {
+		if !(name != "" && line[0] == name) && !(numeric && ok && gid == number) {
 			continue
 		}
 		if !ok {
@@ -132,9 +128,6 @@ func (t *tree) memberships(account string) ([]uint32, error) {
 			seen[gid] = true
 			groups = append(groups, gid)
 		}
-	}
-	if len(groups) > maxGroups {
-		return nil, fmt.Errorf("the user is in %d groups; the kernel has room for %d", len(groups), maxGroups)
 	}
 	return groups, nil
 }
