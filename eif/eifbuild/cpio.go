@@ -28,8 +28,13 @@ const (
 // A Ramdisk is a cpio archive that is yet to be written.
 type Ramdisk struct {
 	entries []Entry
+	links   map[int]fileLinks
 	size    int64
 }
+
+// fileLinks are inode and number of names of an entry that is not the only name
+// of its file.
+type fileLinks struct{ inode, count uint32 }
 
 // Size returns the archive's length in bytes.
 func (r *Ramdisk) Size() int64 { return r.size }
@@ -38,15 +43,20 @@ func (r *Ramdisk) Size() int64 { return r.size }
 // into being while they are read. The reader has a Close method for who does not
 // read to the end.
 func (r *Ramdisk) Source() eif.Source {
-	return eif.Source{Reader: &archiveReader{entries: r.entries}, Size: r.size}
+	return eif.Source{Reader: &archiveReader{entries: r.entries, links: r.links}, Size: r.size}
 }
 
-// Archive lays out entries, in their order, as a newc archive. Hard links are
-// refused, as are names that are not plain paths below the root, and what the
-// format's 32-bit fields cannot hold: files of 4 GiB and times outside 1970 to
-// 2106. The entries must not change afterwards.
+// Archive lays out entries, in their order, as a newc archive. A [Hardlink] must
+// follow the entry that it names, and becomes another name of that file, with the
+// mode, owner and time of the file. Names that are not plain paths below the root
+// are refused, and what the format's 32-bit fields cannot hold: files of 4 GiB and
+// times outside 1970 to 2106. The entries must not change afterwards.
 func Archive(entries []Entry) (*Ramdisk, error) {
-	r := &Ramdisk{entries: entries}
+	links, err := findLinks(entries)
+	if err != nil {
+		return nil, err
+	}
+	r := &Ramdisk{entries: entries, links: links}
 	for i := range entries {
 		e := &entries[i]
 		if err := checkEntry(e); err != nil {
@@ -56,6 +66,41 @@ func Archive(entries []Entry) (*Ramdisk, error) {
 	}
 	r.size = aligned(r.size+aligned(int64(cpioHeader+len(trailer)+1), 4), blockSize)
 	return r, nil
+}
+
+// findLinks finds the file of each hard link.
+func findLinks(entries []Entry) (map[int]fileLinks, error) {
+	files := make(map[string]int) // of what has links, the entry; -1: not yet seen
+	for i := range entries {
+		if entries[i].Type == Hardlink {
+			files[entries[i].Link] = -1
+		}
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	names := make(map[int][]int) // the links of an entry
+	for i := range entries {
+		e := &entries[i]
+		if e.Type == Hardlink {
+			f := files[e.Link]
+			if f < 0 || e.Name == e.Link {
+				return nil, fmt.Errorf("eifbuild: %.200q: a hard link to %.200q, which is no file before it", e.Name, e.Link)
+			}
+			names[f] = append(names[f], i)
+		} else if _, wanted := files[e.Name]; wanted && e.Type != Dir && e.Type != Symlink {
+			files[e.Name] = i
+		}
+	}
+	links := make(map[int]fileLinks)
+	for f, others := range names {
+		l := fileLinks{inode: uint32(firstInode + f), count: uint32(len(others) + 1)}
+		links[f] = l
+		for _, i := range others {
+			links[i] = l
+		}
+	}
+	return links, nil
 }
 
 func aligned(n, to int64) int64 { return (n + to - 1) / to * to }
@@ -71,6 +116,7 @@ func (e *Entry) contentSize() int64 {
 // An archiveReader makes an archive while it is read.
 type archiveReader struct {
 	entries []Entry
+	links   map[int]fileLinks
 	next    int    // len(entries) is the trailer
 	buf     []byte // headers, links and padding
 	unread  []byte // of buf
@@ -115,10 +161,18 @@ func (r *archiveReader) advance() {
 		r.err = io.EOF
 		return
 	case r.next == len(r.entries):
-		r.buf = padded(appendHeader(r.buf[:0], inode, nil, 0), r.pos, blockSize)
+		r.buf = padded(appendHeader(r.buf[:0], fileLinks{inode, 1}, trailer, nil, 0), r.pos, blockSize)
 	default:
 		e := &r.entries[r.next]
-		r.buf = appendHeader(r.buf[:0], inode, e, uint32(e.contentSize()))
+		l, linked := r.links[r.next]
+		if !linked {
+			l = fileLinks{inode, 1}
+		}
+		file := e
+		if e.Type == Hardlink {
+			file = &r.entries[l.inode-firstInode]
+		}
+		r.buf = appendHeader(r.buf[:0], l, e.Name, file, uint32(e.contentSize()))
 		if e.Type == Symlink {
 			r.buf = padded(append(r.buf, e.Link...), r.pos, 4)
 		} else if e.Content.Size > 0 {
@@ -156,8 +210,8 @@ func checkEntry(e *Entry) error {
 	if e.Name == trailer {
 		return fmt.Errorf("this name ends an archive")
 	}
-	if _, ok := typeBits[e.Type]; !ok {
-		return fmt.Errorf("a %v cannot be in an archive", e.Type)
+	if _, ok := typeBits[e.Type]; !ok && e.Type != Hardlink {
+		return fmt.Errorf("a %v is no kind of file", e.Type)
 	}
 	if e.Mode > 0o7777 {
 		return fmt.Errorf("mode %#o has more than permission bits", e.Mode)
@@ -177,25 +231,23 @@ func checkEntry(e *Entry) error {
 	return nil
 }
 
-// appendHeader appends the 13 fields and the name, padded, to an empty out. A nil
-// entry is the trailer.
-func appendHeader(out []byte, inode uint32, e *Entry, size uint32) []byte {
-	name, links := trailer, uint32(1)
+// appendHeader appends the 13 fields and the name, padded, to an empty out. The
+// file is nil for the trailer.
+func appendHeader(out []byte, links fileLinks, name string, file *Entry, size uint32) []byte {
 	var mode, uid, gid, mtime, major, minor uint32
-	if e != nil {
-		name = e.Name
-		mode = typeBits[e.Type] | e.Mode
-		uid, gid, mtime = e.UID, e.GID, uint32(e.MTime)
-		if e.Type == Dir {
-			links = 2
+	if file != nil {
+		mode = typeBits[file.Type] | file.Mode
+		uid, gid, mtime = file.UID, file.GID, uint32(file.MTime)
+		if file.Type == Dir {
+			links.count = 2
 		}
-		if e.Type == CharDevice || e.Type == BlockDevice {
-			major, minor = e.Major, e.Minor
+		if file.Type == CharDevice || file.Type == BlockDevice {
+			major, minor = file.Major, file.Minor
 		}
 	}
 	out = append(out, cpioMagic...)
-	// Files are on device 3:1 for that writer.
-	for _, field := range [...]uint32{inode, mode, uid, gid, links, mtime, size, 3, 1, major, minor, uint32(len(name) + 1), 0} {
+	// Files are on device 3:1 for the writer that nitro-cli uses.
+	for _, field := range [...]uint32{links.inode, mode, uid, gid, links.count, mtime, size, 3, 1, major, minor, uint32(len(name) + 1), 0} {
 		for shift := 28; shift >= 0; shift -= 4 {
 			out = append(out, "0123456789abcdef"[field>>shift&15])
 		}

@@ -32,8 +32,7 @@ const (
 	File Type = iota
 	Dir
 	Symlink
-	// Hardlink names another file of the same tree. Archives do not have it:
-	// see [ApplicationRamdisk].
+	// Hardlink is another name of a file of the same tree.
 	Hardlink
 	FIFO
 	CharDevice

@@ -37,6 +37,9 @@ func (c *Config) normalisedRamdisks() (bootstrap, application *Ramdisk, err erro
 	if err := t.complete(); err != nil {
 		return nil, nil, err
 	}
+	if t.hidden > 0 {
+		c.Note(fmt.Sprintf("%d files below /run and /tmp are left out: both are empty when the program starts", t.hidden))
+	}
 	p, err := c.start(t)
 	if err != nil {
 		return nil, nil, err
@@ -45,12 +48,12 @@ func (c *Config) normalisedRamdisks() (bootstrap, application *Ramdisk, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	if files, size := t.copies(); files > 0 {
-		c.Note(fmt.Sprintf("%d files are hard links in the source and copies in the image, where they take %d bytes more", files, size))
-	}
 	entries := t.normalised()
 	for i := range entries {
 		entries[i].Name = RootFS + "/" + entries[i].Name
+		if entries[i].Type == Hardlink {
+			entries[i].Link = RootFS + "/" + entries[i].Link
+		}
 	}
 	all := append(first, builtDir(RootFS))
 	if application, err = Archive(append(all, entries...)); err != nil {

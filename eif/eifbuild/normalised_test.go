@@ -94,6 +94,7 @@ func TestNormalisedTree(t *testing.T) {
 	owned.UID, owned.GID, owned.Mode, owned.MTime = 1000, 1001, 0o4750, 1700000000
 	closed := folder("home/app/")
 	closed.UID, closed.Mode = 1000, 0o1700
+	var notes []string
 	entries, names, _, err := normal(Config{Cmd: []string{"/app"}, Entries: []Entry{
 		owned, program("app"), closed, device, text("app-data", "y"), text("twice", "first"), text("twice", "second"),
 		{Name: "pipe", Type: FIFO, Mode: 0o600, MTime: -5},
@@ -101,13 +102,17 @@ func TestNormalisedTree(t *testing.T) {
 		// What a container runtime leaves, and what is mounted over.
 		text(".dockerenv", ""), text("etc/hostname", ""), text("etc/hosts", ""), text("etc/resolv.conf", ""),
 		text("dev/console", ""), folder("dev/pts/"), {Name: "dev/null", Type: CharDevice, Major: 1, Minor: 3}, text("proc/x", "y"), folder("sys/"),
-	}})
+		text("tmp/x", "y"), folder("run/lock"), text("run/lock/z", ""), folder("tmp"),
+	}, Note: func(s string) { notes = append(notes, s) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"app", "app-data", "dev", "etc", "etc/hosts", "etc/mtab", "home", "home/app", "home/app/data", "link", "pipe", "proc", "run", "srv", "srv/null", "sys", "tmp", "twice", "z", "z/second"}
 	if !slices.Equal(names, want) {
 		t.Fatalf("got  %q\nwant %q", names, want)
+	}
+	if len(notes) != 1 || !strings.HasPrefix(notes[0], "2 files below /run and /tmp") {
+		t.Errorf("told %q", notes)
 	}
 	for name, e := range entries {
 		if e.MTime != buildTime {
@@ -119,11 +124,11 @@ func TestNormalisedTree(t *testing.T) {
 		"home":          "dir 755 0:0 0:0 0",
 		"home/app":      "dir 1700 1000:0 0:0 0",
 		"home/app/data": "file 4750 1000:1001 0:0 1",
-		"z/second":      "file 4750 1000:1001 0:0 1",
+		"z/second":      "hardlink 4750 1000:1001 0:0 0",
 		"srv/null":      "char 666 0:0 1:3 0",
 		"twice":         "file 644 0:0 0:0 6",
 		"link":          "symlink 777 0:0 0:0 0",
-		"tmp":           "dir 1777 0:0 0:0 0",
+		"tmp":           "dir 755 0:0 0:0 0",
 		"etc/hosts":     "file 644 0:0 0:0 160",
 	} {
 		e := entries[name]
@@ -158,26 +163,31 @@ func TestNormalisedOrder(t *testing.T) {
 }
 
 func TestNormalisedHardLinks(t *testing.T) {
-	var notes []string
-	c := Config{Cmd: []string{"/app"}, Note: func(s string) { notes = append(notes, s) }, Entries: []Entry{
+	entries, _, _, err := normal(Config{Cmd: []string{"/app"}, Entries: []Entry{
 		hardlink("early", "app"), program("app"), hardlink("bin/app", "app"), hardlink("chain", "bin/app"),
 		text("f", "old"), hardlink("kept", "f"), text("f", "new"), hardlink("f", "f"),
-		symlink("s", "app"), hardlink("s2", "s"),
-	}}
-	entries, _, _, err := normal(c)
+		symlink("s", "app"), hardlink("s2", "s"), {Name: "pipe", Type: FIFO, Mode: 0o600}, hardlink("pipe2", "pipe"),
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"early": "program", "bin/app": "program", "chain": "program", "kept": "old", "f": "new"} {
-		if got, err := contentOf(entries[name]); err != nil || string(got) != want || entries[name].Type != File {
-			t.Errorf("%s: %v %q, %v; want %q", name, entries[name].Type, got, err, want)
+	for name, want := range map[string]string{
+		"app": "file  program", "bin/app": "hardlink rootfs/app ", "chain": "hardlink rootfs/app ", "early": "hardlink rootfs/app ",
+		"f": "file  new", "kept": "file  old", "s": "symlink app ", "s2": "symlink app ", "pipe": "fifo  ", "pipe2": "hardlink rootfs/pipe ",
+	} {
+		e := entries[name]
+		content, err := contentOf(e)
+		if got := fmt.Sprintf("%v %s %s", e.Type, e.Link, content); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
 		}
 	}
-	if e := entries["s2"]; e.Type != Symlink || e.Link != "app" {
-		t.Errorf("a hard link to a symbolic link became %v", e)
+	if m := entries["chain"].Mode; m != 0o755 {
+		t.Errorf("mode %o", m)
 	}
-	if len(notes) != 1 || !strings.Contains(notes[0], "4 files") || !strings.Contains(notes[0], "24 bytes") {
-		t.Errorf("told %q", notes)
+	// The first name has the content, wherever the source had it.
+	entries, _, _, err = normal(Config{Cmd: []string{"/app"}, Entries: []Entry{program("zz"), hardlink("app", "zz")}})
+	if err != nil || entries["app"].Type != File || entries["zz"].Type != Hardlink {
+		t.Errorf("%v, %v", entries["app"], err)
 	}
 }
 
@@ -284,7 +294,7 @@ func TestWorkingDirIsMade(t *testing.T) {
 
 func TestStartRefusals(t *testing.T) {
 	tree := []Entry{
-		program("app"), text("data", "x"), folder("d"), symlink("loop", "loop"), symlink("gone", "nowhere"),
+		program("app"), program("tmp/app"), text("data", "x"), folder("d"), symlink("loop", "loop"), symlink("gone", "nowhere"),
 		text("etc/passwd", "bad:x:-1:0::\nworse:x:1:x::\n:x:77:0::\nshort:x\nbig:x:4294967295:0::\n"),
 		text("etc/group", "bad:x:minus:\ncrowd:x::app\nb:x:9999999999:worse\n"),
 	}
@@ -303,6 +313,8 @@ func TestStartRefusals(t *testing.T) {
 		"in a circle":             {Config{Cmd: []string{"/loop"}}, "too many symbolic links"},
 		"link to nothing":         {Config{Cmd: []string{"/gone"}}, "is not in the image"},
 		"below a file":            {Config{Cmd: []string{"/data/x"}}, "not a folder"},
+		"hidden":                  {Config{Cmd: []string{"/tmp/app"}}, "is not in the image"},
+		"hidden WORKDIR":          {Config{Cmd: []string{"/app"}, WorkingDir: "/run/app"}, "empty when the program starts"},
 		"relative to WORKDIR":     {Config{Cmd: []string{"./app"}, WorkingDir: "/d"}, "is not in the image"},
 		"NUL in an argument":      {Config{Cmd: []string{"/app", "a\x00b"}}, "NUL"},
 		"NUL in ENV":              {Config{Cmd: []string{"/app"}, Env: []string{"A=\x00"}}, "NUL"},
@@ -315,17 +327,17 @@ func TestStartRefusals(t *testing.T) {
 		"WORKDIR leads nowhere":   {Config{Cmd: []string{"/app"}, WorkingDir: "/gone"}, "link to nowhere"},
 		"WORKDIR in a circle":     {Config{Cmd: []string{"/app"}, WorkingDir: "/loop/x"}, "too many symbolic links"},
 		"unknown user":            {Config{Cmd: []string{"/app"}, User: "nobody"}, "no such user"},
-		"unknown group":           {Config{Cmd: []string{"/app"}, User: "1:staff"}, "no such group"},
+		"unknown group":           {Config{Cmd: []string{"/app"}, User: "2:staff"}, "no such group"},
 		"negative user":           {Config{Cmd: []string{"/app"}, User: "-1"}, "no such user"},
 		"huge user":               {Config{Cmd: []string{"/app"}, User: "4294967296"}, "no such user"},
 		"unchanged user":          {Config{Cmd: []string{"/app"}, User: "4294967295"}, "no such user"},
 		"signed user":             {Config{Cmd: []string{"/app"}, User: "+1"}, "no such user"},
-		"huge group":              {Config{Cmd: []string{"/app"}, User: "1:2147483648"}, "no such group"},
+		"huge group":              {Config{Cmd: []string{"/app"}, User: "2:2147483648"}, "no such group"},
 		"bad number":              {Config{Cmd: []string{"/app"}, User: "bad"}, "/etc/passwd"},
 		"bad number of its group": {Config{Cmd: []string{"/app"}, User: "worse"}, "/etc/passwd"},
 		"no name in passwd":       {Config{Cmd: []string{"/app"}, User: "77"}, "/etc/passwd"},
-		"bad number of a group":   {Config{Cmd: []string{"/app"}, User: "1:bad"}, "/etc/group"},
-		"no number of a group":    {Config{Cmd: []string{"/app"}, User: "1:crowd"}, "/etc/group"},
+		"bad number of a group":   {Config{Cmd: []string{"/app"}, User: "2:bad"}, "/etc/group"},
+		"no number of a group":    {Config{Cmd: []string{"/app"}, User: "2:crowd"}, "/etc/group"},
 		"short line":              {Config{Cmd: []string{"/app"}, User: "short"}, "no such user"},
 		"highest user":            {Config{Cmd: []string{"/app"}, User: "big"}, "/etc/passwd"},
 		"empty group":             {Config{Cmd: []string{"/app"}, User: "1:"}, "a colon"},

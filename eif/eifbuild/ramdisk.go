@@ -67,9 +67,9 @@ var dropped = map[string]bool{
 	".dockerenv": true, "Dockerfile": true, "dev/console": true, "dev/pts": true, "dev/shm": true, "etc/hostname": true,
 }
 
-// mountPoints are what every tree must have, sorted; those a tree has get the
+// runtimeFiles are what every tree must have, sorted; those a tree has get the
 // build time, the others are appended. Keys as they are named in a tree.
-var mountPoints = []Entry{
+var runtimeFiles = []Entry{
 	builtDir("dev/"),
 	builtDir("dev/pts/"),
 	builtDir("dev/shm/"),
@@ -152,7 +152,7 @@ func rootEntries(tree []Entry) ([]Entry, error) {
 		e.Name = RootFS + "/" + e.Name
 		entries = append(entries, e)
 	}
-	for _, e := range mountPoints {
+	for _, e := range runtimeFiles {
 		if !seen[e.Name] {
 			e.Name = RootFS + "/" + strings.TrimSuffix(e.Name, "/")
 			entries = append(entries, e)
@@ -163,7 +163,7 @@ func rootEntries(tree []Entry) ([]Entry, error) {
 
 // translate changes one entry of a tree as nitro-cli's builder does.
 func translate(e *Entry) error {
-	for _, m := range mountPoints {
+	for _, m := range runtimeFiles {
 		if m.Name == e.Name {
 			e.MTime = buildTime
 		}

@@ -97,10 +97,13 @@ func (t *tree) workingDir(dir string) (string, error) {
 	if parent != nil {
 		name = parent.Name + "/" + name
 	}
+	if below(name, mountPoints...) {
+		return "", errors.New("is below a folder that is empty when the program starts")
+	}
 	if _, there := t.get(name); there {
 		return "", errors.New("is a symbolic link to nowhere")
 	}
-	t.put(Entry{Name: name, Type: Dir, Mode: 0o755}, false)
+	t.put(Entry{Name: name, Type: Dir, Mode: 0o755})
 	return dir, nil
 }
 

@@ -13,11 +13,13 @@ import (
 )
 
 // A tree is a file tree without order: each name once, directories without a
-// trailing slash, no hard links.
+// trailing slash. Hard links are entries that are the same file.
 type tree struct {
 	entries []Entry
+	files   []int          // of each entry, which file it is
+	made    int            // how many files were made
+	hidden  int            // how many were left out, in a place where one could expect them to be seen
 	index   map[string]int // of entries, by name
-	copied  []bool         // whether the entry was a hard link
 }
 
 // newTree puts a list of entries together as extracting it would: a later entry
@@ -33,11 +35,17 @@ func newTree(list []Entry) (*tree, error) {
 			return nil, fmt.Errorf("eifbuild: %w", err)
 		}
 		e.Name = strings.TrimSuffix(e.Name, "/")
+		if below(e.Name, mountPoints...) {
+			if e.Type != Dir && below(e.Name, "run", "tmp") {
+				t.hidden++
+			}
+			continue
+		}
 		if leftover(&e) {
 			continue
 		}
 		if e.Type != Hardlink {
-			t.put(e, false)
+			t.put(e)
 			continue
 		}
 		if err := validName(e.Link, false); err != nil {
@@ -55,18 +63,24 @@ func newTree(list []Entry) (*tree, error) {
 	return t, nil
 }
 
-func (t *tree) put(e Entry, copied bool) {
+// put adds a file, or replaces what had its name.
+func (t *tree) put(e Entry) {
+	t.name(e, t.made)
+	t.made++
+}
+
+func (t *tree) name(e Entry, file int) {
 	if i, there := t.index[e.Name]; there {
-		t.entries[i], t.copied[i] = e, copied
+		t.entries[i], t.files[i] = e, file
 		return
 	}
 	t.index[e.Name] = len(t.entries)
 	t.entries = append(t.entries, e)
-	t.copied = append(t.copied, copied)
+	t.files = append(t.files, file)
 }
 
-// link gives what e links to another name. It reports whether there is something
-// that can have two names.
+// link gives a file another name. It reports whether there is one that can have
+// two.
 func (t *tree) link(e Entry) bool {
 	i, there := t.index[e.Link]
 	if !there || t.entries[i].Type == Dir {
@@ -74,7 +88,11 @@ func (t *tree) link(e Entry) bool {
 	}
 	target := t.entries[i]
 	target.Name = e.Name
-	t.put(target, e.Name != e.Link)
+	if target.Type == Symlink {
+		t.put(target) // The kernel does not unpack them as one.
+	} else {
+		t.name(target, t.files[i])
+	}
 	return true
 }
 
@@ -86,19 +104,18 @@ func (t *tree) get(name string) (*Entry, bool) {
 	return &t.entries[i], true
 }
 
-// mountedOver are the folders over which every init mounts what the kernel has:
-// what the tree has there, nobody will see.
-var mountedOver = []string{"dev", "proc", "sys"}
+// mountPoints are the folders over which both inits mount what the kernel has
+// there, or nothing: what the tree has below them, nobody will see.
+var mountPoints = []string{"dev", "proc", "run", "sys", "tmp"}
 
-// leftover tells whether an entry is none of the image's: it is below a folder
-// that is mounted over, or an empty file that a container runtime made to mount
-// its own over it, or its mark.
+// below tells whether a name is below one of the mount points.
+func below(name string, points ...string) bool {
+	return slices.ContainsFunc(points, func(dir string) bool { return strings.HasPrefix(name, dir+"/") })
+}
+
+// leftover tells whether an entry is an empty file that a container runtime made
+// to mount its own over it, or its mark.
 func leftover(e *Entry) bool {
-	for _, dir := range mountedOver {
-		if strings.HasPrefix(e.Name, dir+"/") {
-			return true
-		}
-	}
 	switch e.Name {
 	case ".dockerenv", ".dockerinit", "etc/hostname", "etc/hosts", "etc/resolv.conf":
 		return e.Type == File && e.Content.Size == 0
@@ -109,25 +126,19 @@ func leftover(e *Entry) bool {
 // complete adds what every image has: the folders that the init mounts
 // something on, a table of hosts with localhost, and all folders above a file.
 func (t *tree) complete() error {
-	for _, name := range mountedOver {
+	for _, name := range mountPoints {
 		if e, there := t.get(name); there && e.Type != Dir {
 			return fmt.Errorf("eifbuild: %q is a %v; a folder is needed there to mount on", name, e.Type)
 		}
-		t.put(builtDir(name), false) // Who sees this one's mode and owner?
+		t.put(builtDir(name)) // Nobody sees this one's mode and owner.
 	}
-	for _, e := range []Entry{
-		{Name: "etc", Type: Dir, Mode: 0o755},
-		{Name: "run", Type: Dir, Mode: 0o755},
-		{Name: "tmp", Type: Dir, Mode: 0o1777},
-	} {
-		if _, there := t.get(e.Name); !there {
-			t.put(e, false)
-		}
+	if _, there := t.get("etc"); !there {
+		t.put(builtDir("etc"))
 	}
 	if etc, _ := t.get("etc"); etc.Type == Dir {
 		for _, e := range []Entry{builtFile("etc/hosts", 0o644, hosts), builtLink("etc/mtab", 0o777, "/proc/mounts")} {
 			if _, there := t.get(e.Name); !there {
-				t.put(e, false)
+				t.put(e)
 			}
 		}
 	}
@@ -149,35 +160,37 @@ func (t *tree) addParents(name string) error {
 			// Its own parents are looked at when its turn comes.
 			return nil
 		}
-		t.put(Entry{Name: parent, Type: Dir, Mode: 0o755}, false)
+		t.put(Entry{Name: parent, Type: Dir, Mode: 0o755})
 	}
 	return nil
 }
 
 // normalised returns the entries sorted by name, byte by byte, which puts a
-// folder before what is in it, and with one time.
+// folder before what is in it, and with one time. Of the names of one file the
+// first has it, the others are hard links.
 func (t *tree) normalised() []Entry {
-	sorted := slices.Clone(t.entries)
-	slices.SortFunc(sorted, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
-	for i := range sorted {
-		sorted[i].MTime = buildTime
-		if sorted[i].Type == Symlink {
+	order := make([]int, len(t.entries))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(t.entries[a].Name, t.entries[b].Name) })
+	sorted := make([]Entry, 0, len(order))
+	first := make([]string, t.made)
+	for _, i := range order {
+		e := t.entries[i]
+		e.MTime = buildTime
+		if e.Type == Symlink {
 			// Symbolic links have no mode on Linux; what archives say differs.
-			sorted[i].Mode = 0o777
+			e.Mode = 0o777
 		}
+		if f := &first[t.files[i]]; *f == "" {
+			*f = e.Name
+		} else {
+			e.Type, e.Link, e.Content = Hardlink, *f, Content{}
+		}
+		sorted = append(sorted, e)
 	}
 	return sorted
-}
-
-// copies counts the files that were hard links, and their bytes.
-func (t *tree) copies() (files int, size int64) {
-	for i, copied := range t.copied {
-		if copied && t.entries[i].Content.Size > 0 {
-			files++
-			size += t.entries[i].Content.Size
-		}
-	}
-	return files, size
 }
 
 // maxLinks is how many symbolic links the kernel follows in one path.
