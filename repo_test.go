@@ -72,6 +72,7 @@ kms: internal/oidc kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms
 kms/kmsserver: kms kms/audit kms/kmsapi kms/keystore internal/sigv4 reason
 enclave: nsm cms
 internal/cli: reason
+internal/nitrocli: internal/cli
 internal/need:
 internal/pgtest: internal/need
 internal/p384:

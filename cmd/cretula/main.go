@@ -18,7 +18,7 @@ import (
 	"github.com/cretula/cretula/internal/cli"
 )
 
-func main() { os.Exit(run(os.Args[1:], cli.System())) }
+func main() { os.Exit(run(arguments(os.Args), cli.System())) }
 
 // run is the whole program: it returns the exit status.
 func run(args []string, env *cli.Env) int {
@@ -66,6 +66,7 @@ exactly why a key was not released.`,
 	root.AddCommand(newKMSCommand(env))
 	root.AddCommand(newAttestationCommand(env))
 	root.AddCommand(newEIFCommand(env))
+	root.AddCommand(newNitroCLICommand(env))
 	root.AddCommand(newNSMCommand(env))
 	root.AddCommand(newBenchCommand(env))
 	strictHelp(root)

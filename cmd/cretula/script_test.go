@@ -10,7 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/nitrocli"
 )
 
 // goRace spares every command that a test runs the second that the race detector
@@ -18,9 +18,7 @@ import (
 const goRace = "atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
-	commands := map[string]func(){
-		"cretula": func() { os.Exit(run(os.Args[1:], cli.System())) },
-	}
+	commands := map[string]func(){"cretula": main, nitrocli.Name: main}
 	if commands[filepath.Base(os.Args[0])] == nil {
 		os.Setenv("GORACE", goRace) // for those to come, not for this process
 	}

@@ -61,6 +61,14 @@ func WithHint(err error, format string, args ...any) error {
 	return &hinted{error: err, hint: fmt.Sprintf(format, args...)}
 }
 
+// Hint returns the hint that [WithHint] added, "" if there is none.
+func Hint(err error) string {
+	if h, ok := errors.AsType[*hinted](err); ok {
+		return h.hint
+	}
+	return ""
+}
+
 // An ExitError ends the process with a status of its own and prints nothing:
 // for commands whose output has said everything already.
 type ExitError struct{ Code int }
@@ -78,8 +86,8 @@ func (e *Env) Report(err error) int {
 		return exit.Code
 	}
 	fmt.Fprintf(e.Stderr, "cretula: %s\n", lines(err.Error()))
-	if h, ok := errors.AsType[*hinted](err); ok {
-		fmt.Fprintf(e.Stderr, "hint: %s\n", lines(h.hint))
+	if hint := Hint(err); hint != "" {
+		fmt.Fprintf(e.Stderr, "hint: %s\n", lines(hint))
 	}
 	if _, ok := errors.AsType[*UsageError](err); ok {
 		return 2
