@@ -74,28 +74,26 @@ func (c *Command) Usage() string {
 			break
 		}
 	}
+	named := map[string]bool{}
 	for i := range c.Options {
-		if o := &c.Options[i]; o.Required && len(o.Unless) == 0 {
-			line += " " + o.String()
+		o := &c.Options[i]
+		if !o.Required || named[o.Name] {
+			continue
 		}
-	}
-	for i := range c.Options {
-		if o := &c.Options[i]; o.Required && len(o.Unless) > 0 {
-			return line + " <" + c.alternatives(o) + ">"
+		enough := []string{o.String()}
+		for _, other := range o.Unless {
+			if alternative := c.option(other); alternative.Required {
+				named[other] = true
+				enough = append(enough, alternative.String())
+			}
+		}
+		if len(enough) > 1 {
+			line += " <" + strings.Join(enough, "|") + ">"
+		} else {
+			line += " " + enough[0]
 		}
 	}
 	return line
-}
-
-// alternatives are an option and those of which one is enough.
-func (c *Command) alternatives(o *Option) string {
-	parts := []string{o.String()}
-	for _, name := range o.Unless {
-		if other := c.option(name); other.Required {
-			parts = append(parts, other.String())
-		}
-	}
-	return strings.Join(parts, "|")
 }
 
 func (c *Command) option(name string) *Option {
