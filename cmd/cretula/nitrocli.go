@@ -50,16 +50,18 @@ Nitro host and are refused. docs/nitro-cli.md says what else differs.`,
 	}
 	for i := range nitrocli.Commands {
 		command := &nitrocli.Commands[i]
-		cmd.AddCommand(&cobra.Command{
-			Use:                command.Usage(),
-			Short:              command.About,
-			Example:            "  $ nitro-cli " + command.Name + " --help",
-			DisableFlagParsing: true,
-			Args:               cobra.ArbitraryArgs,
+		verb := &cobra.Command{
+			Use:                   command.Usage(),
+			Short:                 command.About,
+			DisableFlagParsing:    true,
+			DisableFlagsInUseLine: true,
+			Args:                  cobra.ArbitraryArgs,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return runNitroCLI(cmd.Context(), env, append([]string{command.Name}, args...))
 			},
-		})
+		}
+		verb.SetHelpFunc(func(*cobra.Command, []string) { fmt.Fprint(env.Stdout, command.Help()) })
+		cmd.AddCommand(verb)
 	}
 	return cmd
 }
@@ -67,7 +69,9 @@ Nitro host and are refused. docs/nitro-cli.md says what else differs.`,
 // nitroCommands are the commands of nitro-cli. Their errors are those of package
 // nitrocli; one that is none gets a code from the command.
 var nitroCommands = map[string]func(context.Context, *cli.Env, *nitrocli.Call) error{
+	"build-enclave":     nitroBuildEnclave,
 	"describe-eif":      nitroDescribeEIF,
+	"sign-eif":          nitroSignEIF,
 	"pcr":               nitroPCR,
 	"explain":           nitroExplain,
 	"run-enclave":       nitroRunEnclave,
@@ -85,7 +89,7 @@ func runNitroCLI(ctx context.Context, env *cli.Env, args []string) error {
 	if err == nil {
 		err = nitroCommands[call.Command.Name](ctx, env, call)
 	}
-	if err == nil || errors.Is(err, context.Canceled) {
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return err
 	}
 	nitrocli.Print(env.Stderr, err)

@@ -49,8 +49,8 @@ var Commands = []Command{
 		{Name: "error-code", Help: "Code, as E35", Required: true},
 	}},
 	{"sign-eif", "Signs an enclave image", []Option{
-		{Name: "eif-path", Help: "Image to sign, in place"},
-		{Name: "signing-certificate", Help: "Certificate to sign with, a PEM file"},
-		{Name: "private-key", Help: "Its key: a PEM file, or the ARN of a KMS key"},
+		{Name: "eif-path", Help: "Image to sign, in place", Expected: true},
+		{Name: "signing-certificate", Help: "Certificate to sign with, a PEM file", Expected: true},
+		{Name: "private-key", Help: "Its key: a PEM file, or the ARN of a KMS key", Expected: true},
 	}},
 }

@@ -43,6 +43,9 @@ type Option struct {
 	// Required is set for one that must be there, if none of Unless is.
 	Required bool
 	Unless   []string
+	// Expected is set for one that must be there, too, but that clap does not ask
+	// for: the command does, with E01.
+	Expected bool
 	// Conflicts are the options that it cannot be given with.
 	Conflicts []string
 }
@@ -69,7 +72,7 @@ type Command struct {
 func (c *Command) Usage() string {
 	line := c.Name
 	for i := range c.Options {
-		if !c.Options[i].Required {
+		if o := &c.Options[i]; !o.Required && !o.Expected {
 			line += " [OPTIONS]"
 			break
 		}
@@ -77,7 +80,7 @@ func (c *Command) Usage() string {
 	named := map[string]bool{}
 	for i := range c.Options {
 		o := &c.Options[i]
-		if !o.Required || named[o.Name] {
+		if !o.Required && !o.Expected || named[o.Name] {
 			continue
 		}
 		enough := []string{o.String()}

@@ -91,7 +91,7 @@ func help(args []string) error {
 	if command == nil || len(args) > 1 {
 		return usageError("<COMMAND>", "unrecognized subcommand '%s'", args[len(args)-1])
 	}
-	return Text(command.help())
+	return Text(command.Help())
 }
 
 func parseCommand(command *Command, args []string) (*Call, error) {
@@ -99,7 +99,7 @@ func parseCommand(command *Command, args []string) (*Call, error) {
 	for len(args) > 0 {
 		argument := args[0]
 		if argument == "-h" || argument == "--help" {
-			return nil, Text(command.help())
+			return nil, Text(command.Help())
 		}
 		name, value, inline := strings.Cut(strings.TrimPrefix(argument, "--"), "=")
 		option := command.option(name)
@@ -181,7 +181,8 @@ func overview() string {
 	return b.String()
 }
 
-func (c *Command) help() string {
+// Help is what --help prints.
+func (c *Command) Help() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\nUsage: %s %s\n\nOptions:\n", c.About, Name, c.Usage())
 	width := len("-h, --help")

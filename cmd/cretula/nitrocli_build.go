@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/imagebuild"
+	"github.com/cretula/cretula/internal/nitrocli"
+)
+
+const (
+	// nitroBlobs is where AWS's packages put kernel and init.
+	nitroBlobs = "/usr/share/nitro_enclaves/blobs/"
+	// maxNitroMetadata is nitro-cli's limit of a file for --metadata.
+	maxNitroMetadata = 4096
+)
+
+// nitroBuildEnclave builds an image as nitro-cli does, out of a container image that
+// needs no Docker to be read.
+func nitroBuildEnclave(ctx context.Context, env *cli.Env, call *nitrocli.Call) error {
+	signer, err := openNitroSigner(ctx, env, call)
+	if err != nil {
+		return err
+	}
+	if signer == nil {
+		signer = &nitroSigner{}
+	} else {
+		defer signer.Close()
+	}
+	fmt.Fprintln(env.Stderr, "Start building the Enclave Image...")
+	uri, _ := call.Get("docker-uri")
+	if call.Given("docker-dir") {
+		return nitrocli.Failf(nitrocli.DockerImageBuilding, "cretula builds no Dockerfile: that runs its commands, which takes a container runtime").
+			WithHint("docker build -t NAME DIR && docker save -o image.tar NAME, or any other builder; then --docker-uri image.tar without --docker-dir")
+	}
+	request := imagebuild.Request{
+		Source: uri,
+		Mode:   eifbuild.NitroCLI,
+		// nitro-cli ignores both without a word; a warning comes back.
+		IgnoreWorkingDir: true, IgnoreUser: true,
+		BuildTime:       env.Now().UTC().Format("2006-01-02T15:04:05.000000000+00:00"),
+		Signer:          signer.key,
+		CertificateFile: signer.certificate,
+	}
+	request.Output, _ = call.Get("output-file")
+	request.Name, _ = call.Get("name")
+	request.Version, _ = call.Get("version")
+	if request.Blobs, request.Arch, err = nitroBlobsFolder(env); err != nil {
+		return err
+	}
+	request.HasArch = true
+	if name, given := call.Get("metadata"); given {
+		if request.Custom, err = env.ReadInput(name, maxNitroMetadata); err != nil {
+			return nitroFail(nitrocli.ImageBuilding, err)
+		}
+	}
+	result, err := imagebuild.Build(ctx, request)
+	if err != nil {
+		return nitroFail(nitroBuildCode(err), err)
+	}
+	for _, warning := range result.Warnings {
+		nitroWarn(env, warning)
+	}
+	fmt.Fprintln(env.Stderr, "Enclave Image successfully created.")
+	return nitroPrint(env, nitroMeasurements{result.Measurements})
+}
+
+// nitroBlobsFolder returns the folder with kernel and init, and the architecture
+// that they are for: the name of the kernel says it. A folder with both kernels is
+// for this machine, as it always is there.
+func nitroBlobsFolder(env *cli.Env) (folder string, arch eif.Arch, err error) {
+	folder = env.Getenv("NITRO_CLI_BLOBS")
+	if folder == "" {
+		folder = nitroBlobs
+	}
+	cmdline := filepath.Join(folder, "cmdline")
+	if _, err := os.Stat(cmdline); err != nil {
+		return "", 0, nitrocli.Failf(nitrocli.FileOperation, "%w", err).
+			WithHint("kernel and init are AWS's, in the package aws-nitro-enclaves-cli-devel; NITRO_CLI_BLOBS names the folder where they are")
+	}
+	exists := func(name string) bool {
+		_, err := os.Stat(filepath.Join(folder, name))
+		return err == nil
+	}
+	arch = eif.ArchX86_64
+	if exists("Image") && (runtime.GOARCH == "arm64" || !exists("bzImage")) {
+		arch = eif.ArchAArch64
+	}
+	return folder, arch, nil
+}
+
+// nitroBuildCode is the code of a build that failed.
+func nitroBuildCode(err error) nitrocli.Code {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return nitrocli.FileOperation
+	}
+	return nitrocli.ImageBuilding
+}
