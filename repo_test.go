@@ -48,7 +48,8 @@ eif/eifinit: eif
 eif/eifinit/init: eif/eifinit/process
 eif/eifinit/process:
 eif/rootfs: eif eif/eifbuild reason
-launch: eif eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
+eif/contents: eif eif/eifbuild pcr reason
+launch: eif eif/contents eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
 policy: reason
 policy/explain: policy
 policy/generate: policy pcr

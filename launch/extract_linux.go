@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/eif/contents"
 	"github.com/cretula/cretula/eif/eifbuild"
 	"github.com/cretula/cretula/reason"
 )
@@ -50,10 +50,11 @@ func extract(im *eif.Image, dir string) (*application, error) {
 		return nil, err
 	}
 	defer root.Close()
+	tree := contents.NewTree(root, true)
 	lists := map[string]*[]string{eifbuild.CmdFile: &app.cmd, eifbuild.EnvFile: &app.env}
 	found := 0
 	for _, i := range ramdisks[1:] {
-		n, err := extractRamdisk(root, im.Section(i), lists)
+		n, err := extractRamdisk(tree, im.Section(i), lists)
 		if err != nil {
 			return nil, fmt.Errorf("launch: application ramdisk (section %d): %w", i, err)
 		}
@@ -72,7 +73,7 @@ func extract(im *eif.Image, dir string) (*application, error) {
 
 // extractRamdisk unpacks what is below rootfs, reads the lists, and returns how
 // many of these there were.
-func extractRamdisk(root *os.Root, section io.Reader, lists map[string]*[]string) (int, error) {
+func extractRamdisk(tree *contents.Tree, section io.Reader, lists map[string]*[]string) (int, error) {
 	found := 0
 	r := eifbuild.NewReader(section)
 	for {
@@ -90,11 +91,20 @@ func extractRamdisk(root *os.Root, section io.Reader, lists map[string]*[]string
 			found++
 			continue
 		}
-		name, below := strings.CutPrefix(strings.TrimSuffix(e.Name, "/"), eifbuild.RootFS+"/")
-		if !below {
+		const above = eifbuild.RootFS + "/"
+		if !strings.HasPrefix(e.Name, above) || e.Name == above {
 			continue
 		}
-		if err := extractEntry(root, name, e, r); err != nil {
+		e.Name = e.Name[len(above):]
+		if e.Type == eifbuild.Hardlink {
+			link, below := strings.CutPrefix(e.Link, above)
+			if !below {
+				return 0, malformed("contents.tree", "%.200q is a hard link to %.200q, outside of the program's root", e.Name, e.Link)
+			}
+			e.Link = link
+		}
+		// Devices and pipes, which a started program cannot have, are left out.
+		if _, err := tree.Add(e, r); err != nil {
 			return 0, err
 		}
 	}
@@ -112,64 +122,6 @@ func readList(e *eifbuild.Entry, r io.Reader) ([]string, error) {
 		return nil, malformed("launch.list", "the file %s holds a NUL", e.Name)
 	}
 	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), nil
-}
-
-// extractEntry makes one file. Owners and times are not kept, nor are set-id
-// bits; devices and pipes, which a started program cannot have, are left out. A
-// later entry takes the place of an earlier one, as in the kernel.
-func extractEntry(root *os.Root, name string, e *eifbuild.Entry, content io.Reader) error {
-	if parent := path.Dir(name); parent != "." {
-		if err := root.MkdirAll(parent, 0o755); err != nil {
-			return err
-		}
-	}
-	perm := fs.FileMode(e.Mode & 0o777)
-	switch e.Type {
-	case eifbuild.Dir:
-		return extractDir(root, name, perm|0o700)
-	case eifbuild.Symlink:
-		if err := removeOld(root, name); err != nil {
-			return err
-		}
-		return root.Symlink(e.Link, name)
-	case eifbuild.File:
-		if err := removeOld(root, name); err != nil {
-			return err
-		}
-		return extractFile(root, name, perm|0o600, content)
-	}
-	return nil
-}
-
-func extractDir(root *os.Root, name string, perm fs.FileMode) error {
-	err := root.Mkdir(name, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		var info fs.FileInfo
-		if info, err = root.Stat(name); err == nil && !info.IsDir() {
-			err = malformed("launch.tree", "%.100q is a file and a folder", name)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return root.Chmod(name, perm)
-}
-
-func removeOld(root *os.Root, name string) error {
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func extractFile(root *os.Root, name string, perm fs.FileMode, content io.Reader) error {
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, content)
-	// The umask does not apply to what the image says.
-	return errors.Join(err, f.Chmod(perm), f.Close())
 }
 
 // searchPath is where AWS's init looks for a command without a slash.
