@@ -63,3 +63,13 @@ func Long(t testing.TB) {
 		t.Skip("long test: runs with CRETULA_LONG=1")
 	}
 }
+
+// File returns the path of a file that the test reads; what says what it is and
+// who brings it.
+func File(t testing.TB, path, what string) string {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		missing(t, path+" ("+what+")")
+	}
+	return path
+}

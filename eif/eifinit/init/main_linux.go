@@ -87,18 +87,18 @@ func openConsole() {
 }
 
 // ignoreSignals makes sure that no program of the enclave ends the machine by a
-// signal to its first process. What the Go runtime needs, and what the kernel
-// sends for faults, is left alone. The program started does not inherit this: Go
-// gives a new process the default actions.
+// signal to its first process: the Go runtime has handlers for these that would
+// end it. Signals without a handler the kernel keeps from the first process by
+// itself; those that the runtime needs, and faults, are left alone. The program
+// started does not inherit this: Go gives a new process the default action of
+// each signal that it has a handler for.
 func ignoreSignals() {
-	needed := map[syscall.Signal]bool{
-		syscall.SIGKILL: true, syscall.SIGSTOP: true, syscall.SIGCHLD: true, syscall.SIGURG: true,
-		syscall.SIGSEGV: true, syscall.SIGBUS: true, syscall.SIGFPE: true, syscall.SIGILL: true,
-	}
-	for s := syscall.Signal(1); s < 32; s++ {
-		if !needed[s] {
-			ignoreSignal(s)
-		}
+	for _, s := range []syscall.Signal{
+		syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGUSR1, syscall.SIGUSR2,
+		syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGTERM, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
+		syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR, syscall.SIGSYS,
+	} {
+		ignoreSignal(s)
 	}
 }
 

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package eifinit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/eif/eifinit/process"
+	"github.com/cretula/cretula/internal/need"
+)
+
+// These tests boot a Debian kernel with our init in QEMU, which emulates the
+// processor too: no /dev/kvm, no vsock and no vhost of this machine is used.
+
+// modules are what the Debian kernel needs for a vsock that Nitro's has built in,
+// in the order of loading. The last is left to init, which takes it for nsm.ko.
+var modules = []string{"virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
+	"vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"}
+
+// A machine is one boot.
+type machine struct {
+	process *process.Process // nil: no file "process"
+	file    []byte           // instead
+	parent  *parent          // nil: no vsock
+	driver  []byte           // in place of the module that is nsm.ko
+	noNodes bool             // no device nodes in the bootstrap ramdisk
+	noApp   bool             // no application ramdisk
+	more    []eifbuild.Entry // of the application ramdisk, before "process"
+	cmdline string           // more of the kernel's command line
+}
+
+// kernelFolder is where ./check puts a kernel and its modules.
+func kernelFolder(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return need.File(t, filepath.Join(cache, "cretula-check", "kernel", "vmlinuz"), "a kernel to boot, which ./check downloads")
+}
+
+var guestProgram = sync.OnceValues(func() (map[string][]byte, error) {
+	dir, err := os.MkdirTemp("", "cretula-guest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	programs := map[string][]byte{}
+	for _, name := range []string{"loader", "probe"} {
+		cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir, "./testdata/"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, output)
+		}
+		if programs[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	return programs, nil
+})
+
+func archive(t *testing.T, w io.Writer, entries []eifbuild.Entry) {
+	t.Helper()
+	r, err := eifbuild.Archive(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(w, r.Source().Reader); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func dir(name string) eifbuild.Entry {
+	return eifbuild.Entry{Name: name, Type: eifbuild.Dir, Mode: 0o755}
+}
+
+func file(name string, data []byte) eifbuild.Entry {
+	return eifbuild.Entry{Name: name, Mode: 0o755, Content: eifbuild.Bytes(data)}
+}
+
+// ramdisks writes both ramdisks, one after the other, as the hypervisor lays them
+// out in memory.
+func (m *machine) ramdisks(t *testing.T, w io.Writer, kernel string) {
+	t.Helper()
+	programs, err := guestProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []eifbuild.Entry{dir("dev"), file("init", Binary(eif.ArchX86_64)), file("loader", programs["loader"]), dir("modules")}
+	if !m.noNodes {
+		entries = append(entries, eifbuild.Entry{Name: "dev/console", Type: eifbuild.CharDevice, Mode: 0o600, Major: 5, Minor: 1},
+			eifbuild.Entry{Name: "dev/null", Type: eifbuild.CharDevice, Mode: 0o666, Major: 1, Minor: 3})
+	}
+	for i, name := range modules {
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(kernel), name+".ko"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := fmt.Sprintf("modules/%d.ko", i)
+		if i == len(modules)-1 {
+			path = "nsm.ko"
+			if m.driver != nil {
+				data = m.driver
+			}
+		}
+		if m.parent != nil {
+			entries = append(entries, file(path, data))
+		}
+	}
+	archive(t, w, entries)
+	if m.noApp {
+		return
+	}
+	entries = []eifbuild.Entry{dir("rootfs"), dir("rootfs/bin"), file("rootfs/bin/probe", programs["probe"])}
+	entries = append(entries, m.more...)
+	if m.process != nil {
+		if m.file, err = m.process.Encode(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m.file != nil {
+		entries = append(entries, file(process.FileName, m.file))
+	}
+	archive(t, w, entries)
+}
+
+// boot runs a machine until it restarts and returns what its console showed.
+func (m *machine) boot(t *testing.T) string {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the machine is booted on x86_64 only")
+	}
+	qemu := need.Program(t, "qemu-system-x86_64")
+	kernel := kernelFolder(t)
+	initrd, err := os.Create(filepath.Join(t.TempDir(), "initrd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer initrd.Close()
+	m.ramdisks(t, initrd, kernel)
+	cmdline := eifbuild.DefaultCmdline(eif.ArchX86_64)
+	if m.parent != nil { // QEMU's vsock is on PCI, Nitro's is not
+		cmdline = strings.Replace(cmdline, " pci=off", "", 1)
+	}
+	cmdline += " rdinit=/loader quiet " + m.cmdline
+	args := []string{"-machine", "pc,accel=tcg,memory-backend=ram", "-cpu", "max", "-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M",
+		"-nodefaults", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-no-user-config",
+		"-kernel", kernel, "-initrd", initrd.Name(), "-append", cmdline}
+	if m.parent != nil {
+		args = append(args, "-chardev", "socket,id=vsock,path="+m.parent.path, "-device", "vhost-user-vsock-pci,chardev=vsock")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	console, err := exec.CommandContext(ctx, qemu, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("qemu: %v\n%s", err, console)
+	}
+	return strings.ReplaceAll(string(console), "\r\n", "\n")
+}
+
+// probed returns what the program printed, by name.
+func probed(console string) map[string][]string {
+	found := map[string][]string{}
+	for _, m := range regexp.MustCompile(`(?m)^probe: (.*?) "(.*)"$`).FindAllStringSubmatch(console, -1) {
+		found[m[1]] = append(found[m[1]], m[2])
+	}
+	return found
+}
+
+// talk returns what the machine said to its parent: operation, address, data.
+func (p *parent) talk() []string {
+	var all []string
+	for len(p.seen) > 0 {
+		s := <-p.seen
+		if s.op == opRequest || s.op == opData {
+			all = append(all, fmt.Sprintf("%d %d->%d:%d %x", s.op, s.srcCID, s.dstCID, s.dstPort, s.data))
+		}
+	}
+	return all
+}
+
+// beat is a heartbeat.
+var beat = []string{"1 16->3:9000 ", "5 16->3:9000 b7"}
+
+// TestBoot boots an image whose program is told everything a process can have,
+// and compares what it finds.
+func TestBoot(t *testing.T) {
+	m := machine{
+		parent: newParent(t),
+		process: &process.Process{
+			Args: []string{"probe", "look", "two words", "", "new\nline"},
+			Env:  []string{"PATH=/sbin:/bin", "LANG=C.UTF-8", "TEXT=a\nb"},
+			Dir:  "/srv/work",
+			UID:  1000, GID: 1001, Groups: []uint32{5, 1002},
+		},
+	}
+	console := m.boot(t)
+	if got := m.parent.talk(); !slices.Equal(got, beat) {
+		t.Errorf("the parent heard %q", got)
+	}
+	got := probed(console)
+	for name, want := range map[string][]string{
+		"args":             {`probe|look|two words||new\nline`},
+		"env":              {`PATH=/sbin:/bin|LANG=C.UTF-8|TEXT=a\nb`},
+		"dir":              {"/srv/work"},
+		"uid":              {"1000 1000 1001 1001"},
+		"groups":           {"[5 1002]"},
+		"parent":           {"1 true"},
+		"hostname":         {"localhost"},
+		"open":             {"true"},
+		"mode /":           {"drwxr-xr-x"},
+		"mode /run":        {"drwxr-xr-x"},
+		"mode /tmp":        {"dtrwxrwxrwx"},
+		"mode /dev/shm":    {"dtrwxrwxrwx"},
+		"mode /srv/work":   {"drwxr-xr-x"},
+		"link /dev/fd":     {"/proc/self/fd"},
+		"link /dev/stdin":  {"/proc/self/fd/0"},
+		"link /dev/stdout": {"/proc/self/fd/1"},
+		"link /dev/stderr": {"/proc/self/fd/2"},
+		"root":             {"bin", "dev", "proc", "run", "srv", "sys", "tmp"},
+		"loopback":         {"hello"},
+		"user namespace":   {"<nil>"},
+		"orphan":           {"true", "true", "true"},
+	} {
+		if !slices.Equal(got[name], want) {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+	for _, want := range []string{
+		"devtmpfs /dev devtmpfs rw,nosuid,noexec",
+		"proc /proc proc rw,nosuid,nodev,noexec",
+		"tmpfs /run tmpfs rw,nosuid,nodev,noexec",
+		"tmpfs /tmp tmpfs rw,nosuid,nodev,noexec",
+		"tmpfs /dev/shm tmpfs rw,nosuid,nodev,noexec",
+		"devpts /dev/pts devpts rw,nosuid,noexec",
+		"sysfs /sys sysfs rw,nosuid,nodev,noexec",
+		"cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec",
+	} {
+		if !slices.ContainsFunc(got["mount"], func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("no mount %q in %q", want, got["mount"])
+		}
+	}
+	for _, want := range []string{"SigBlk: 0000000000000000", "SigIgn: 0000000000000000", "CapEff: 0000000000000000"} {
+		if !slices.Contains(got["status"], want) {
+			t.Errorf("no %q in %q", want, got["status"])
+		}
+	}
+	wantEnd(t, console, "the program ended with status 7; restarting")
+}
+
+// wantEnd: init's only words are these, and then the machine restarts.
+func wantEnd(t *testing.T, console, want string) {
+	t.Helper()
+	said := regexp.MustCompile(`(?m)^cretula init: (.*)$`).FindAllStringSubmatch(console, -1)
+	if len(said) != 1 || !strings.Contains(said[0][1], want) {
+		t.Errorf("init says %q, want %q; the console:\n%s", said, want, console)
+	}
+	if !strings.Contains(console, "reboot: Restarting system") {
+		t.Errorf("no restart; the console:\n%s", console)
+	}
+}
+
+// rootProcess runs the probe as root.
+func rootProcess(args ...string) *process.Process { return &process.Process{Args: args, Dir: "/"} }
+
+// TestBootSignals: a program run by root can send init what it likes, and its own
+// end by a signal is told.
+func TestBootSignals(t *testing.T) {
+	need.Long(t)
+	m := machine{parent: newParent(t), process: rootProcess("/bin/probe", "signal")}
+	console := m.boot(t)
+	if got := probed(console); !slices.Equal(got["alive"], []string{"<nil>"}) || got["kill"] != nil {
+		t.Errorf("got %q", got)
+	}
+	wantEnd(t, console, "the program was killed by signal 9 (killed); restarting")
+}
+
+// TestBootWithoutDescriptors: a kernel that cannot open a console starts init
+// without descriptors 0 to 2. The Go runtime then opens /dev/null, and ends if
+// there is none: that is what the nodes in the bootstrap ramdisk are for.
+func TestBootWithoutDescriptors(t *testing.T) {
+	need.Long(t)
+	m := machine{parent: newParent(t), process: rootProcess("/bin/probe", "sleep"), cmdline: "panic=1 -- close"}
+	wantEnd(t, m.boot(t), "the program ended with status 0; restarting")
+	if got := m.parent.talk(); !slices.Equal(got, beat) {
+		t.Errorf("the parent heard %q", got)
+	}
+	m.parent, m.noNodes = newParent(t), true
+	if console := m.boot(t); !strings.Contains(console, "Kernel panic - not syncing: Attempted to kill init!") || len(m.parent.talk()) > 0 {
+		t.Errorf("without the nodes too; the console:\n%s", console)
+	}
+}
+
+// TestBootFailures: each failure is one line that names the step, and a restart.
+func TestBootFailures(t *testing.T) {
+	need.Long(t)
+	ok := rootProcess("/bin/probe", "sleep")
+	none := []string(nil)
+	zeros := file("rootfs/zeros", make([]byte, 150<<20))
+	script := file("rootfs/bin/script", []byte("#!/no/interpreter\n"))
+	text := file("rootfs/bin/text", []byte("no program\n"))
+	for _, c := range []struct {
+		name string
+		m    machine
+		want string
+		talk []string
+	}{
+		{"no vsock", machine{process: ok}, "heartbeat: make a vsock socket: address family not supported by protocol (errno 97)", nil},
+		{"no parent", machine{process: ok, parent: &parent{refuse: true}}, "heartbeat: connect to CID 3 port 9000: connection reset by peer (errno 104)", beat[:1]},
+		{"wrong answer", machine{process: ok, parent: &parent{answer: 0xb8}}, "heartbeat: the parent instance answered something else than 0xb7", beat},
+		{"bad driver", machine{process: ok, parent: new(parent), driver: []byte("no module")},
+			"load /nsm.ko, which must be made for this very kernel: exec format error (errno 8)", none},
+		{"no application", machine{noApp: true, parent: new(parent)}, "/process is missing: the kernel has not unpacked", none},
+		{"little memory", machine{process: ok, more: []eifbuild.Entry{zeros}, parent: new(parent)}, "/process is missing: the kernel has not unpacked", none},
+		{"bad process", machine{file: []byte("arg=x\x00"), parent: new(parent)}, "read /process: process: 0 records dir, not one", none},
+		{"large process", machine{file: make([]byte, process.MaxSize+1), parent: new(parent)}, "read /process: process: 1048577 bytes", none},
+		{"no program", machine{process: rootProcess("probes"), parent: new(parent)}, `there is no program "probes" in PATH`, beat},
+		{"no file", machine{process: rootProcess("/bin/probes"), parent: new(parent)}, "start /bin/probes: no such file or directory (errno 2)", beat},
+		{"script", machine{process: rootProcess("/bin/script"), more: []eifbuild.Entry{script}, parent: new(parent)},
+			"start /bin/script: no such file or directory (errno 2)", beat},
+		{"text", machine{process: rootProcess("/bin/text"), more: []eifbuild.Entry{text}, parent: new(parent)},
+			"start /bin/text: exec format error (errno 8)", beat},
+		{"folder in the way", machine{process: &process.Process{Args: []string{"probe"}, Dir: "/bin/probe/x"}, parent: new(parent)},
+			"make the working directory /bin/probe/x: not a directory (errno 20)", beat},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if p := c.m.parent; p != nil {
+				c.m.parent = newParent(t)
+				c.m.parent.refuse = p.refuse
+				if p.answer != 0 {
+					c.m.parent.answer = p.answer
+				}
+			}
+			wantEnd(t, c.m.boot(t), c.want)
+			if c.m.parent == nil {
+				return
+			}
+			if got := c.m.parent.talk(); !slices.Equal(got, c.talk) {
+				t.Errorf("the parent heard %q, want %q", got, c.talk)
+			}
+		})
+	}
+}
