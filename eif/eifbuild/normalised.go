@@ -5,6 +5,7 @@ package eifbuild
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cretula/cretula/eif/eifinit/process"
 )
@@ -44,7 +45,7 @@ func (c *Config) normalisedRamdisks() (bootstrap, application *Ramdisk, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	first, err := c.startFiles(p)
+	last, err := c.startFiles(p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,8 +56,7 @@ func (c *Config) normalisedRamdisks() (bootstrap, application *Ramdisk, err erro
 			entries[i].Link = RootFS + "/" + entries[i].Link
 		}
 	}
-	all := append(first, builtDir(RootFS))
-	if application, err = Archive(append(all, entries...)); err != nil {
+	if application, err = Archive(slices.Concat([]Entry{builtDir(RootFS)}, entries, last)); err != nil {
 		return nil, nil, err
 	}
 	if c.AWSInit {
@@ -68,7 +68,8 @@ func (c *Config) normalisedRamdisks() (bootstrap, application *Ramdisk, err erro
 }
 
 // startFiles returns the files at the top of the ramdisk that tell the init what
-// to start. Their names come before that of the tree.
+// to start. They are the last of the ramdisk: where memory is too small, the kernel
+// stops unpacking and boots, and the init must not start a program of half a tree.
 func (c *Config) startFiles(p process.Process) ([]Entry, error) {
 	if !c.AWSInit {
 		data, err := p.Encode()

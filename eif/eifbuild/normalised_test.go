@@ -60,6 +60,9 @@ func normal(c Config) (map[string]Entry, []string, process.Process, error) {
 	byName := make(map[string]Entry)
 	var names []string
 	var p process.Process
+	if last := entries[len(entries)-1].Name; last != process.FileName && last != EnvFile {
+		return nil, nil, p, fmt.Errorf("the last entry is %s: half a ramdisk would be started", last)
+	}
 	for _, e := range entries {
 		if e.Name == process.FileName {
 			file, err := contentOf(e)
@@ -385,9 +388,10 @@ func TestAWSInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, _ := contentOf(entries[0])
-	env, _ := contentOf(entries[1])
-	if entries[0].Name != CmdFile || entries[1].Name != EnvFile || string(cmd) != "/app\nx\n" || string(env) != "PATH="+defaultPath+"\nA=1\nHOME=/\n" {
+	last := entries[len(entries)-2:]
+	cmd, _ := contentOf(last[0])
+	env, _ := contentOf(last[1])
+	if last[0].Name != CmdFile || last[1].Name != EnvFile || string(cmd) != "/app\nx\n" || string(env) != "PATH="+defaultPath+"\nA=1\nHOME=/\n" {
 		t.Errorf("%q and %q", cmd, env)
 	}
 	c.WorkingDir = "/srv"
