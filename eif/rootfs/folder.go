@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cretula/cretula/eif/eifbuild"
@@ -23,7 +24,7 @@ func (p *opening) openFolder(name string) (*Root, error) {
 	}
 	p.onClose(dir.Close)
 	w := folderWalk{p: p, dir: dir, path: name, first: map[inode]string{}}
-	if err := fs.WalkDir(dir.FS(), ".", w.visit); err != nil {
+	if err := w.walk("."); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return &Root{Entries: w.entries, Lost: w.losses.list()}, nil
@@ -51,13 +52,31 @@ type folderWalk struct {
 	losses  losses
 }
 
-func (w *folderWalk) visit(name string, d fs.DirEntry, err error) error {
+// walk visits what is in a directory, by name. (fs.WalkDir would refuse names
+// that are not UTF-8.)
+func (w *folderWalk) walk(dir string) error {
+	f, err := w.dir.Open(dir)
 	if err != nil {
 		return err // names the file
 	}
-	if name == "." {
-		return w.p.ctx.Err()
+	names, err := f.Readdirnames(-1)
+	f.Close()
+	if err != nil {
+		return err
 	}
+	slices.Sort(names)
+	for _, name := range names {
+		if dir != "." {
+			name = dir + "/" + name
+		}
+		if err := w.visit(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *folderWalk) visit(name string) error {
 	if err := w.p.countEntry(); err != nil {
 		return err
 	}
@@ -80,6 +99,9 @@ func (w *folderWalk) visit(name string, d fs.DirEntry, err error) error {
 		return err
 	}
 	w.entries = append(w.entries, e)
+	if e.Type == eifbuild.Dir {
+		return w.walk(name)
+	}
 	return nil
 }
 
@@ -141,11 +163,11 @@ func (w *folderWalk) content(name string, was fs.FileInfo) eifbuild.Content {
 	if was.Size() == 0 {
 		return eifbuild.Content{}
 	}
-	dir, size, mtime := w.dir, was.Size(), was.ModTime()
+	dir, path, size, mtime := w.dir, w.path, was.Size(), was.ModTime()
 	return eifbuild.Content{Size: size, Open: func() (io.ReadCloser, error) {
 		f, err := dir.Open(name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		u := &unchanged{File: f, name: name, size: size, mtime: mtime}
 		if err := u.check(); err != nil {

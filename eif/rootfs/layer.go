@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -66,40 +67,90 @@ func (p *opening) fetch(l layer) (archive, error) {
 }
 
 func (p *opening) fetchUnnamed(l layer) (archive, error) {
-	var stored io.Reader
-	if l.at != nil {
-		stored = io.NewSectionReader(l.at, 0, l.size)
-	} else {
-		body, err := l.open(p.ctx)
-		if err != nil {
-			return archive{}, err
-		}
-		defer body.Close()
-		stored = io.LimitReader(body, l.size+1)
+	in, err := p.stored(l)
+	if err != nil {
+		return archive{}, err
 	}
-	in := &counter{p: p, r: stored, hash: sha256.New()}
+	defer in.Close()
 	buffered := bufio.NewReaderSize(in, 64<<10)
 	start, err := buffered.Peek(6)
 	if err != nil && err != io.EOF {
 		return archive{}, err
 	}
-	a, diffID, err := p.unpack(l, detect(start), buffered)
+	kind := detect(start)
+	if kind == none && l.at != nil && l.digest == "" && l.diffID == "" {
+		return archive{l.at, l.size}, nil // nothing to check, no need to read it twice
+	}
+	a, diffID, err := p.unpack(l, kind, buffered)
 	if err != nil {
 		return archive{}, err
 	}
 	if _, err := io.Copy(io.Discard, buffered); err != nil {
 		return archive{}, err
 	}
-	if in.n != l.size {
-		return archive{}, mismatch("layer.size", "it has %d bytes, its manifest says %d", in.n, l.size)
-	}
-	if digest := hexSum(in.hash); l.digest != "" && digest != l.digest {
-		return archive{}, mismatch("layer.digest", "its SHA-256 is %s, not %s", digest, l.digest)
+	if err := in.check(l); err != nil {
+		return archive{}, err
 	}
 	if l.diffID != "" && diffID != l.diffID {
 		return archive{}, mismatch("layer.diff-id", "unpacked, its SHA-256 is %s, not %s", diffID, l.diffID)
 	}
 	return a, nil
+}
+
+// fetchRaw reads a small file whole and checks size and digest.
+func (p *opening) fetchRaw(l layer) ([]byte, error) {
+	in, err := p.stored(l)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(in)
+	if err == nil {
+		err = in.check(l)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.name, err)
+	}
+	return data, nil
+}
+
+// stored opens a layer as it is stored.
+func (p *opening) stored(l layer) (*counter, error) {
+	in := &counter{p: p, hash: sha256.New()}
+	if l.at != nil {
+		in.r = io.NewSectionReader(l.at, 0, l.size)
+		return in, nil
+	}
+	body, err := l.open(p.ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.r, in.close = io.LimitReader(body, l.size+1), body.Close
+	return in, nil
+}
+
+// check compares what was read with what the manifest promised.
+func (c *counter) check(l layer) error {
+	if c.n != l.size {
+		return mismatch("layer.size", "it has %d bytes, its manifest says %d", c.n, l.size)
+	}
+	if digest := hexSum(c.hash); l.digest != "" && digest != l.digest {
+		return mismatch("layer.digest", "its SHA-256 is %s, not %s", digest, l.digest)
+	}
+	return nil
+}
+
+// Close ends a download.
+func (c *counter) Close() error {
+	if c.close != nil {
+		return c.close()
+	}
+	return nil
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
@@ -112,9 +163,6 @@ func (p *opening) unpack(l layer, c compression, in io.Reader) (archive, string,
 		return archive{}, "", unsupported("compression", "it is compressed with bzip2 or xz; gzip, zstd and none are supported")
 	case none:
 		if l.at != nil {
-			if err := p.countUnpacked(l.size); err != nil {
-				return archive{}, "", err
-			}
 			_, err := io.Copy(sum, in)
 			return archive{l.at, l.size}, hexSum(sum), err
 		}
@@ -132,7 +180,7 @@ func (p *opening) unpack(l layer, c compression, in io.Reader) (archive, string,
 		defer r.Close()
 		in = damaged{r, "zstd"}
 	}
-	a, err := p.spool(io.TeeReader(in, sum), l.name)
+	a, err := p.spool(io.TeeReader(in, sum))
 	return a, hexSum(sum), err
 }
 
@@ -153,10 +201,11 @@ func (d damaged) Read(b []byte) (int, error) {
 // counter counts and hashes stored bytes, tells of progress and stops when the
 // context ends.
 type counter struct {
-	p    *opening
-	r    io.Reader
-	hash hash.Hash
-	n    int64
+	p     *opening
+	r     io.Reader
+	close func() error
+	hash  hash.Hash
+	n     int64
 }
 
 func (c *counter) Read(b []byte) (int, error) {
@@ -180,27 +229,38 @@ func (p *opening) countUnpacked(n int64) error {
 	return nil
 }
 
-// spool writes r into a temporary file that Close removes.
-func (p *opening) spool(r io.Reader, what string) (archive, error) {
-	f, err := os.CreateTemp(p.o.TempDir, "cretula-*") // with mode 0600
-	if err != nil {
+// spool appends r to the temporary file, which Close removes, and returns what
+// it appended.
+func (p *opening) spool(r io.Reader) (archive, error) {
+	if err := p.makeTemp(); err != nil {
 		return archive{}, err
 	}
+	start := p.tempEnd
+	size, err := io.CopyBuffer(bounded{p, io.NewOffsetWriter(p.temp, start)}, r, make([]byte, 64<<10))
+	p.tempEnd += size
+	return archive{io.NewSectionReader(p.temp, start, size), size}, err
+}
+
+func (p *opening) makeTemp() error {
+	if p.temp != nil {
+		return nil
+	}
+	f, err := os.CreateTemp(p.o.TempDir, "cretula-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	p.temp = f
 	// Where an open file can be removed, nothing stays behind even when the
 	// program is killed.
 	removed := os.Remove(f.Name()) == nil
 	p.onClose(func() error {
 		err := f.Close()
 		if !removed {
-			err = os.Remove(f.Name())
+			err = errors.Join(err, os.Remove(f.Name()))
 		}
 		return err
 	})
-	size, err := io.CopyBuffer(bounded{p, f}, r, make([]byte, 64<<10))
-	if err != nil {
-		return archive{}, err
-	}
-	return archive{f, size}, nil
+	return nil
 }
 
 // bounded writes as long as the limit on unpacked bytes allows.

@@ -102,8 +102,8 @@ type Options struct {
 	// bytes read and the bytes there are to read, as they are stored. Folders
 	// are read later, with the contents.
 	Progress func(read, total int64)
-	// MaxUnpacked limits the bytes of all layers together once unpacked, and so
-	// the temporary files; 0 means [DefaultMaxUnpacked].
+	// MaxUnpacked limits the bytes of all layers together that are written to
+	// temporary files, unpacked; 0 means [DefaultMaxUnpacked].
 	MaxUnpacked int64
 	// MaxEntries limits the entries of all layers together and the files of a
 	// folder; 0 means [DefaultMaxEntries].

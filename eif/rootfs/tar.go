@@ -163,14 +163,20 @@ func hardlink(t *tree, link string) (*file, error) {
 	return f, nil
 }
 
+// isSparse says whether holes of a file are left out of the archive.
+func (m member) isSparse() bool {
+	for key := range m.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return m.Typeflag == tar.TypeGNUSparse
+}
+
 // contentOf returns the content of a regular file. That of a sparse file is
 // written out, as only the archive's reader can tell where its holes are.
 func (p *opening) contentOf(a archive, m member) (eifbuild.Content, error) {
-	sparse := m.Typeflag == tar.TypeGNUSparse
-	for key := range m.PAXRecords {
-		sparse = sparse || strings.HasPrefix(key, "GNU.sparse.")
-	}
-	if !sparse {
+	if !m.isSparse() {
 		if m.Size < 0 || m.Size > a.size-m.offset {
 			return eifbuild.Content{}, malformed("tar", "the archive ends within the file")
 		}
@@ -179,7 +185,7 @@ func (p *opening) contentOf(a archive, m member) (eifbuild.Content, error) {
 	if m.Size > math.MaxUint32 {
 		return eifbuild.Content{}, tooLarge(m.Name, m.Size)
 	}
-	whole, err := p.spool(m.r, m.Name)
+	whole, err := p.spool(m.r)
 	if err != nil {
 		return eifbuild.Content{}, err
 	}
