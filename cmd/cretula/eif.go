@@ -15,6 +15,8 @@ import (
 func newEIFCommand(env *cli.Env) *cobra.Command {
 	return newNounCommand("eif", "Look into enclave image files",
 		newEIFDescribeCommand(env),
+		newEIFMeasureCommand(env),
+		newEIFReferenceCommand(env),
 	)
 }
 

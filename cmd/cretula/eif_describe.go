@@ -46,9 +46,5 @@ func describeEIF(ctx context.Context, env *cli.Env, name string) error {
 	if err := env.PrintJSON(im.Describe(measurements)); err != nil {
 		return err
 	}
-	if s := im.Signature(); s != nil {
-		pcr0, _ := measurements.Get(0)
-		return inFile(name, s.Verify(pcr0, env.Now()))
-	}
-	return nil
+	return verifyImage(env, name, im, measurements)
 }
