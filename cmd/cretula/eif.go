@@ -13,10 +13,17 @@ import (
 )
 
 func newEIFCommand(env *cli.Env) *cobra.Command {
-	return newNounCommand("eif", "Look into enclave image files",
+	return newNounCommand("eif", "Look into enclave image files and sign them",
 		newEIFDescribeCommand(env),
 		newEIFMeasureCommand(env),
 		newEIFReferenceCommand(env),
+		newEIFVerifyCommand(env),
+		newEIFSignCommand(env),
+		newEIFSigningPayloadCommand(env),
+		newEIFAttachSignatureCommand(env),
+		newEIFStripCommand(env),
+		newEIFRepairCommand(env),
+		newEIFCertificateCommand(env),
 	)
 }
 

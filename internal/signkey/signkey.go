@@ -10,6 +10,8 @@ package signkey
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"fmt"
 	"io"
 	"strings"
@@ -73,4 +75,16 @@ func refuse(r reason.Reason, rule, hint, format string, args ...any) error {
 		err = cli.WithHint(err, "%s", hint)
 	}
 	return err
+}
+
+// checkDigest wants a digest of the hash that belongs to the key's curve
+// (RFC 9053 §2.1).
+func checkDigest(public *ecdsa.PublicKey, digest []byte, opts crypto.SignerOpts) error {
+	want := map[elliptic.Curve]crypto.Hash{
+		elliptic.P256(): crypto.SHA256, elliptic.P384(): crypto.SHA384, elliptic.P521(): crypto.SHA512,
+	}[public.Curve]
+	if opts == nil || opts.HashFunc() != want || len(digest) != want.Size() {
+		return fmt.Errorf("signkey: a key on %s signs digests of %v", public.Curve.Params().Name, want)
+	}
+	return nil
 }
