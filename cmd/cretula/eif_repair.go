@@ -93,7 +93,7 @@ func printRepaired(env *cli.Env, name string, done *eif.Repaired, asJSON bool) e
 	} else {
 		fmt.Fprintf(&b, "repaired  %s\n          offset %d: the table said that the signature (section %d) has %d bytes; it has %d\n",
 			cli.Printable(name), done.Offset, done.Section, done.TableSize, done.Size)
-		printRegisters(&b, done.Measurements)
+		addRegisters(&b, done.Measurements)
 	}
 	_, err := env.Stdout.Write(b.Bytes())
 	return err

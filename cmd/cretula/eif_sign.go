@@ -277,12 +277,12 @@ func (r *resigned) print(env *cli.Env, lint *eif.CertificateLint, asJSON bool) e
 			fmt.Fprintf(&b, "replaced  the signature of %s\n", subject(s.Certificate))
 		}
 	}
-	printRegisters(&b, r.measurements)
+	addRegisters(&b, r.measurements)
 	_, err := env.Stdout.Write(b.Bytes())
 	return err
 }
 
-func printRegisters(b *bytes.Buffer, m pcr.Measurements) {
+func addRegisters(b *bytes.Buffer, m pcr.Measurements) {
 	for i, d := range m.All() {
 		fmt.Fprintf(b, "%-9s %s\n", i, d)
 	}

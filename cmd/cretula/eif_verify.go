@@ -138,7 +138,7 @@ func (v *verification) judge(want *pcr.Digest, allowUnsigned bool) (err error) {
 	s := v.image.Signature()
 	if s == nil {
 		if !allowUnsigned {
-			add("eif.verify.unsigned", "the image is not signed: an enclave starts from it, and its PCR8 is zero")
+			add("eif.signature.absent", "the image is not signed: an enclave starts from it, and its PCR8 is zero")
 		}
 		return nil
 	}
@@ -147,7 +147,7 @@ func (v *verification) judge(want *pcr.Digest, allowUnsigned bool) (err error) {
 	}
 	v.problems = v.image.LaunchVerdict(v.measurements, v.at).Problems
 	if got := s.PCR8(); want != nil && got != *want {
-		add("eif.verify.pcr8", "PCR8 is %s, expected is %s: another certificate signed", got.Short(), want.Short())
+		add("eif.signature.other", "PCR8 is %s, expected is %s: another certificate signed", got.Short(), want.Short())
 	}
 	slices.SortStableFunc(v.problems, func(a, b eif.LaunchProblem) int { return int(a.Reason) - int(b.Reason) })
 	return nil
@@ -175,7 +175,7 @@ func (v *verification) printText(env *cli.Env) error {
 		fmt.Fprintf(&b, "signer    %s\n          %s, valid %s to %s, %s\n", subject(c), algorithmName(v.image.Signature()),
 			c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), remaining(v.lint, v.at))
 	}
-	printRegisters(&b, v.measurements)
+	addRegisters(&b, v.measurements)
 	if v.lint != nil && !v.compared {
 		fmt.Fprintf(&b, "note      PCR8 was compared with nothing: everybody can make a certificate; name yours with --pcr8 or --certificate\n")
 	}
@@ -193,7 +193,7 @@ func algorithmName(s *eif.Signature) string {
 // launchText says what nitro-cli and the platform make of a problem.
 func launchText(p eif.LaunchProblem) string {
 	switch {
-	case p.Rule == "eif.verify.unsigned" || p.Rule == "eif.verify.pcr8":
+	case p.Rule == "eif.signature.absent" || p.Rule == "eif.signature.other":
 		return ""
 	case p.PreCheck == "":
 		return "nitro-cli run-enclave lets this pass: it does not compare what was signed with PCR0"
