@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
@@ -44,7 +45,7 @@ func nitroBuildEnclave(ctx context.Context, env *cli.Env, call *nitrocli.Call) e
 			WithHint("docker build -t NAME DIR && docker save -o image.tar NAME, or any other builder; then --docker-uri image.tar without --docker-dir")
 	}
 	request := imagebuild.Request{
-		Source: uri,
+		Source: nitroSource(uri),
 		Mode:   eifbuild.NitroCLI,
 		// nitro-cli ignores both without a word; a warning comes back.
 		IgnoreWorkingDir: true, IgnoreUser: true,
@@ -105,4 +106,26 @@ func nitroBuildCode(err error) nitrocli.Code {
 		return nitrocli.FileOperation
 	}
 	return nitrocli.ImageBuilding
+}
+
+// nitroSource makes a source of what --docker-uri names: an image in a registry, as
+// there, or the path of a file or an OCI layout. Other folders have to look like a
+// path, since many are called like the image that is made of them.
+func nitroSource(uri string) string {
+	for _, prefix := range []string{"dir:", "tar:", "oci:", "docker-archive:", "registry:", "docker://"} {
+		if strings.HasPrefix(uri, prefix) {
+			return uri
+		}
+	}
+	if filepath.IsAbs(uri) || strings.HasPrefix(uri, ".") {
+		return uri
+	}
+	info, err := os.Stat(uri)
+	if err == nil && info.IsDir() {
+		_, err = os.Stat(filepath.Join(uri, "oci-layout"))
+	}
+	if err == nil {
+		return uri
+	}
+	return "registry:" + uri
 }
