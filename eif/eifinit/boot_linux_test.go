@@ -27,12 +27,13 @@ import (
 // processor too: no /dev/kvm, no vsock and no vhost of this machine is used.
 
 // modules are what the Debian kernel needs for a vsock that Nitro's has built in,
-// in the order of loading. The last is left to init, which takes it for nsm.ko.
+// but for the last: see driver.
 var modules = []string{"virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
-	"vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"}
+	"vsock", "vmw_vsock_virtio_transport_common"}
 
-// A machine is one boot.
+// A machine is one boot: of an image, or of ramdisks that no image would have.
 type machine struct {
+	image   *eifbuild.Config // complete but for kernel, command line and init
 	process *process.Process // nil: no file "process"
 	file    []byte           // instead
 	parent  *parent          // nil: no vsock
@@ -92,50 +93,114 @@ func file(name string, data []byte) eifbuild.Entry {
 	return eifbuild.Entry{Name: name, Mode: 0o755, Content: eifbuild.Bytes(data)}
 }
 
-// ramdisks writes both ramdisks, one after the other, as the hypervisor lays them
-// out in memory.
-func (m *machine) ramdisks(t *testing.T, w io.Writer, kernel string) {
+// loader is an archive before those of the image, with what stands for the
+// drivers that Nitro's kernels have built in.
+func loader(t *testing.T, kernel string, withVsock bool) []eifbuild.Entry {
 	t.Helper()
 	programs, err := guestProgram()
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries := []eifbuild.Entry{dir("dev"), file("init", Binary(eif.ArchX86_64)), file("loader", programs["loader"]), dir("modules")}
+	entries := []eifbuild.Entry{file("loader", programs["loader"]), dir("modules")}
+	for _, name := range modules {
+		// What has no module is in the kernel itself.
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(kernel), name+".ko"))
+		if err == nil && withVsock {
+			entries = append(entries, file("modules/"+name+".ko", data))
+		}
+	}
+	return entries
+}
+
+// driver is the module that init is given for the NSM's: without it there is no
+// heartbeat.
+func driver(t *testing.T, kernel string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(filepath.Dir(kernel), "vmw_vsock_virtio_transport.ko"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func (m *machine) bootstrap(t *testing.T, kernel string) []eifbuild.Entry {
+	t.Helper()
+	entries := []eifbuild.Entry{dir("dev"), file("init", Binary(eif.ArchX86_64))}
 	if !m.noNodes {
 		entries = append(entries, eifbuild.Entry{Name: "dev/console", Type: eifbuild.CharDevice, Mode: 0o600, Major: 5, Minor: 1},
 			eifbuild.Entry{Name: "dev/null", Type: eifbuild.CharDevice, Mode: 0o666, Major: 1, Minor: 3})
 	}
-	for i, name := range modules {
-		data, err := os.ReadFile(filepath.Join(filepath.Dir(kernel), name+".ko"))
-		if err != nil {
+	if m.driver != nil {
+		entries = append(entries, file("nsm.ko", m.driver))
+	} else if m.parent != nil {
+		entries = append(entries, file("nsm.ko", driver(t, kernel)))
+	}
+	return entries
+}
+
+func (m *machine) application(t *testing.T) []eifbuild.Entry {
+	t.Helper()
+	programs, err := guestProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := append([]eifbuild.Entry{dir("rootfs"), dir("rootfs/bin"), file("rootfs/bin/probe", programs["probe"])}, m.more...)
+	data := m.file
+	if m.process != nil {
+		if data, err = m.process.Encode(); err != nil {
 			t.Fatal(err)
 		}
-		path := fmt.Sprintf("modules/%d.ko", i)
-		if i == len(modules)-1 {
-			path = "nsm.ko"
-			if m.driver != nil {
-				data = m.driver
-			}
-		}
-		if m.parent != nil {
-			entries = append(entries, file(path, data))
+	}
+	if data != nil {
+		entries = append(entries, file(process.FileName, data))
+	}
+	return entries
+}
+
+// writeImage builds the image and writes its ramdisks, one after the other, as the
+// hypervisor lays them out in memory.
+func (m *machine) writeImage(t *testing.T, w io.Writer, kernel string) {
+	t.Helper()
+	c := *m.image
+	var err error
+	if c.Kernel, err = eifbuild.FileContent(kernel); err != nil {
+		t.Fatal(err)
+	}
+	c.Init, c.NSMKo = eifbuild.Bytes(Binary(eif.ArchX86_64)), eifbuild.Bytes(driver(t, kernel))
+	f, err := os.Create(filepath.Join(t.TempDir(), "image.eif"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := eifbuild.Build(t.Context(), f, c); err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := eif.Parse(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range im.Ramdisks() {
+		if _, err := io.Copy(w, im.Section(i)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	archive(t, w, entries)
-	if m.noApp {
+}
+
+func (m *machine) ramdisks(t *testing.T, w io.Writer, kernel string) {
+	t.Helper()
+	archive(t, w, loader(t, kernel, m.parent != nil))
+	if m.image != nil {
+		m.writeImage(t, w, kernel)
 		return
 	}
-	entries = []eifbuild.Entry{dir("rootfs"), dir("rootfs/bin"), file("rootfs/bin/probe", programs["probe"])}
-	entries = append(entries, m.more...)
-	if m.process != nil {
-		if m.file, err = m.process.Encode(); err != nil {
-			t.Fatal(err)
-		}
+	archive(t, w, m.bootstrap(t, kernel))
+	if !m.noApp {
+		archive(t, w, m.application(t))
 	}
-	if m.file != nil {
-		entries = append(entries, file(process.FileName, m.file))
-	}
-	archive(t, w, entries)
 }
 
 // boot runs a machine until it restarts and returns what its console showed.
@@ -196,16 +261,28 @@ func (p *parent) talk() []string {
 // beat is a heartbeat.
 var beat = []string{"1 16->3:9000 ", "5 16->3:9000 b7"}
 
-// TestBoot boots an image whose program is told everything a process can have,
-// and compares what it finds.
+// TestBoot builds an image whose program is told everything that a process can
+// have, boots it, and compares what the program finds.
 func TestBoot(t *testing.T) {
+	need.Program(t, "qemu-system-x86_64")
+	programs, err := guestProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups := "root:x:0:\ntty:x:5:app\napp:x:1001:\nmore:x:1002:other,app\n"
 	m := machine{
 		parent: newParent(t),
-		process: &process.Process{
-			Args: []string{"probe", "look", "two words", "", "new\nline"},
-			Env:  []string{"PATH=/sbin:/bin", "LANG=C.UTF-8", "TEXT=a\nb"},
-			Dir:  "/srv/work",
-			UID:  1000, GID: 1001, Groups: []uint32{5, 1002},
+		image: &eifbuild.Config{
+			Entries: []eifbuild.Entry{
+				file("bin/probe", programs["probe"]), file("etc/group", []byte(groups)),
+				file("etc/passwd", []byte("root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n")),
+				{Name: "bin/again", Type: eifbuild.Hardlink, Link: "bin/probe"},
+			},
+			Entrypoint: []string{"again", "look"},
+			Cmd:        []string{"two words", "", "new\nline"},
+			Env:        []string{"PATH=/sbin:/bin", "TEXT=a\nb"},
+			WorkingDir: "/srv/work",
+			User:       "app",
 		},
 	}
 	console := m.boot(t)
@@ -214,8 +291,8 @@ func TestBoot(t *testing.T) {
 	}
 	got := probed(console)
 	for name, want := range map[string][]string{
-		"args":             {`probe|look|two words||new\nline`},
-		"env":              {`PATH=/sbin:/bin|LANG=C.UTF-8|TEXT=a\nb`},
+		"args":             {`again|look|two words||new\nline`},
+		"env":              {`PATH=/sbin:/bin|TEXT=a\nb|HOME=/home/app`},
 		"dir":              {"/srv/work"},
 		"uid":              {"1000 1000 1001 1001"},
 		"groups":           {"[5 1002]"},
@@ -231,7 +308,7 @@ func TestBoot(t *testing.T) {
 		"link /dev/stdin":  {"/proc/self/fd/0"},
 		"link /dev/stdout": {"/proc/self/fd/1"},
 		"link /dev/stderr": {"/proc/self/fd/2"},
-		"root":             {"bin", "dev", "proc", "run", "srv", "sys", "tmp"},
+		"root":             {"bin", "dev", "etc", "proc", "run", "srv", "sys", "tmp"},
 		"loopback":         {"hello"},
 		"user namespace":   {"<nil>"},
 		"orphan":           {"true", "true", "true"},
