@@ -24,6 +24,9 @@ func newEIFCommand(env *cli.Env) *cobra.Command {
 		newEIFStripCommand(env),
 		newEIFRepairCommand(env),
 		newEIFCertificateCommand(env),
+		newEIFListCommand(env),
+		newEIFCatCommand(env),
+		newEIFExtractCommand(env),
 	)
 }
 

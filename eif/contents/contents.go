@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package contents looks inside an enclave image: at the kernel's version, the
-// command line, and the files of each ramdisk, which it also unpacks.
+// Package contents looks inside an enclave image: at the kernel's version and at
+// the files of each ramdisk, which it also unpacks.
 //
 // Everything is streamed, and everything in an image is hostile: what does not fit
-// the format is refused with a [reason.Error], names never lead out of a folder,
+// the format is refused with a [github.com/cretula/cretula/reason.Error], names never lead out of a folder,
 // and memory has a bound. Nothing here looks at the checksum; a caller that shows
 // contents calls [eif.Image.Measure] before.
 package contents
@@ -16,22 +16,7 @@ import (
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
-	"github.com/cretula/cretula/reason"
 )
-
-// MaxCmdline is the longest command line that is read, in bytes. The kernel takes
-// 2048 at most (COMMAND_LINE_SIZE).
-const MaxCmdline = 64 << 10
-
-// Cmdline returns the kernel's command line.
-func Cmdline(im *eif.Image) (string, error) {
-	i := index(im, eif.Cmdline)
-	if size := im.Sections[i].Size; size > MaxCmdline {
-		return "", reason.New(reason.Malformed, "contents.cmdline", "offset %d: a command line of %d bytes; the limit is %d", im.Sections[i].Offset, size, MaxCmdline)
-	}
-	data, err := io.ReadAll(im.Section(i))
-	return string(data), err
-}
 
 // index returns the index of the one section of a type that every image has.
 func index(im *eif.Image, t eif.SectionType) int {

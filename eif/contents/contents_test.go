@@ -114,17 +114,6 @@ func FuzzKernel(f *testing.F) {
 	})
 }
 
-func TestCmdline(t *testing.T) {
-	if c, err := Cmdline(imageWith(t, []byte("k"), "a b  c", cpio())); err != nil || c != "a b  c" {
-		t.Errorf("%q, %v", c, err)
-	}
-	_, err := Cmdline(imageWith(t, []byte("k"), strings.Repeat("x", MaxCmdline+1), cpio()))
-	refusal, ok := errors.AsType[*reason.Error](err)
-	if !ok || refusal.Rule() != "contents.cmdline" {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestWalk(t *testing.T) {
 	im := image(t, cpio(file644("a", "1")), zipped(t, cpio(folder("d"), file644("d/b", "22"))))
 	for number, want := range map[int]string{1: "a 1;", 2: "d ;d/b 22;"} {
