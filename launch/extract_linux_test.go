@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/reason"
 )
 
 func extractImage(t *testing.T, name string) (*application, error) {
@@ -88,6 +90,36 @@ func TestExtractRefusals(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(outside); len(left) != 0 {
 		t.Errorf("outside of the tree: %v", left)
+	}
+}
+
+// TestExtractHardLinks: two names, one file; of a device there is none.
+func TestExtractHardLinks(t *testing.T) {
+	app, err := extractImage(t, rawImage(t, nil, []eifbuild.Entry{
+		{Name: "cmd", Mode: 0o644, Content: eifbuild.Bytes([]byte("/b\n"))}, {Name: "env", Mode: 0o644},
+		{Name: "outside", Mode: 0o644, Content: eifbuild.Bytes([]byte("x"))},
+		{Name: "rootfs", Type: eifbuild.Dir, Mode: 0o755},
+		{Name: "rootfs/a", Mode: 0o711, Content: eifbuild.Bytes([]byte("a program"))},
+		{Name: "rootfs/b", Type: eifbuild.Hardlink, Link: "rootfs/a"},
+		{Name: "rootfs/null", Type: eifbuild.CharDevice, Mode: 0o666, Major: 1, Minor: 3},
+		{Name: "rootfs/null2", Type: eifbuild.Hardlink, Link: "rootfs/null"},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, errA := os.Stat(filepath.Join(app.root, "a"))
+	b, errB := os.Stat(filepath.Join(app.root, "b"))
+	if errA != nil || errB != nil || !os.SameFile(a, b) || b.Mode() != 0o711 {
+		t.Errorf("%v %v, %v %v", a, errA, b, errB)
+	}
+	if _, err := os.Lstat(filepath.Join(app.root, "null2")); err == nil {
+		t.Error("null2 is there")
+	}
+	_, err = extractImage(t, rawImage(t, nil, []eifbuild.Entry{
+		{Name: "outside", Mode: 0o644}, {Name: "rootfs/x", Type: eifbuild.Hardlink, Link: "outside"},
+	}))
+	if r, ok := errors.AsType[*reason.Error](err); !ok || r.Rule() != "contents.tree" {
+		t.Errorf("a link out of the tree: %v", err)
 	}
 }
 
