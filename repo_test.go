@@ -89,7 +89,7 @@ internal/datadir: internal/cli internal/durable internal/rootkeys kms kms/audit 
 internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/awskms kms/rootkey/passphrase kms/rootkey/pkcs11 kms/rootkey/systemd kms/rootkey/tpm nsm reason
 internal/kmsconfig: internal/datadir internal/oidc internal/rootkeys kms/audit kms/kmsapi kms/ledger
 internal/kmsserve: attestation internal/adminsock internal/cli internal/datadir internal/kmsconfig internal/oidc kms kms/kmsserver reason
-internal/imagebuild: eif eif/eifbuild pcr
+internal/imagebuild: eif eif/eifbuild eif/eifinit eif/rootfs internal/cli internal/durable pcr reason
 internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
 

@@ -55,6 +55,10 @@ var (
 	ErrIgnoredUser       = errors.New("AWS's init starts every program as root")
 )
 
+// ErrNoCommand is matched by the error of [Build] for an image with nothing to
+// start.
+var ErrNoCommand = errors.New("the image has no command to start")
+
 // DefaultCmdline returns the kernel command line of AWS's images for an
 // architecture.
 func DefaultCmdline(arch eif.Arch) string {

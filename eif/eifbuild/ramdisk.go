@@ -105,7 +105,7 @@ func ApplicationRamdisk(tree []Entry, cmd, env []string) (*Ramdisk, error) {
 // awsStartFiles returns the files that tell AWS's init what to start.
 func awsStartFiles(cmd, env []string) ([]Entry, error) {
 	if len(cmd) == 0 || cmd[0] == "" {
-		return nil, errors.New("eifbuild: the image has no command to start")
+		return nil, fmt.Errorf("eifbuild: %w", ErrNoCommand)
 	}
 	cmdFile, err := joinLines(CmdFile, cmd)
 	if err != nil {

@@ -24,7 +24,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 func (c *Config) start(t *tree) (process.Process, error) {
 	p := process.Process{Args: slices.Concat(c.Entrypoint, c.Cmd)}
 	if len(p.Args) == 0 || p.Args[0] == "" {
-		return p, errors.New("eifbuild: the image has no command to start")
+		return p, fmt.Errorf("eifbuild: %w", ErrNoCommand)
 	}
 	who, err := t.user(c.User)
 	if err != nil {

@@ -11,66 +11,86 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/eif/rootfs"
+	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/reason"
 )
 
 // A Request says what to build. Source and Output are required.
 type Request struct {
 	// Source is a folder, a tarball of a root filesystem, an OCI layout, an
-	// archive of "docker save", or an image in a registry, as package rootfs
+	// archive of "docker save", or an image in a registry, as [rootfs.Open]
 	// tells them apart.
 	Source string
 	// Output is the file to write. It is replaced when the new image is
 	// complete, and not touched before.
 	Output string
 	Mode   eifbuild.Mode
-	// Arch is wanted: of an image for several architectures the one to take, of a
-	// folder or tarball, which do not say, what it is for. HasArch false: that of
-	// the source, and x86_64 where the source does not say.
-	Arch    eif.Arch
-	HasArch bool
+	// Arch is what the image is for. An image for several architectures has the
+	// right one taken.
+	Arch eif.Arch
 
-	// Blobs is the folder with AWS's kernel, init, driver and command line; see
-	// [FindBlobs]. The files named one by one come before those of the folder.
+	// Blobs is the folder with AWS's kernel, init, driver and command line, as
+	// nitro-cli finds them in NITRO_CLI_BLOBS; or one with a folder for each
+	// architecture, as AWS's repository has them. The files named one by one come
+	// before those of the folder. Empty: only those.
 	Blobs                             string
 	Kernel, KernelConfig, Init, NSMKo string
 	// Cmdline is the kernel's command line itself.
 	Cmdline string
-	// StandInKernel allows an image that has no kernel and so does not boot, but
-	// can be measured, and started by package launch.
-	StandInKernel bool
+	// StandIns allows an image that has no kernel (and, in mode NitroCLI, no
+	// init) and so does not boot, but can be measured, and started by package
+	// launch.
+	StandIns bool
 	// IgnoreWorkingDir and IgnoreUser are those of [eifbuild.Config].
 	IgnoreWorkingDir, IgnoreUser bool
 
 	// Override replaces what the source's configuration says.
 	Override Override
 
-	// Name and Version go into the metadata; empty means what nitro-cli would
-	// put there. Custom is any JSON of up to 4096 bytes.
+	// Name and Version go into the metadata; empty means the name of the image
+	// in its registry and the image's id, as with nitro-cli. Custom is any JSON
+	// of up to 4096 bytes.
 	Name, Version string
 	Custom        json.RawMessage
-	// BuildTime goes into the metadata as it is; empty means 1970, so that equal
-	// inputs give equal images.
+	// BuildTime goes into the metadata as it is; empty means [DefaultBuildTime].
 	BuildTime string
 
 	// Signer and CertificateFile (PEM) sign the image; nil: unsigned.
 	Signer          crypto.Signer
 	CertificateFile []byte
 
-	// CheckReproducible builds a second time from the source and compares the
-	// whole unsigned images.
+	// CheckReproducible builds a second time, from the source read again, and
+	// compares the whole unsigned images: signatures by tokens and services are
+	// never the same twice.
 	CheckReproducible bool
-	// Progress, if not nil, is told how far a stage is. total is 0 where nobody
-	// knows it.
+	// Sources are further options for reading the source. Arch and Progress are
+	// set by Build.
+	Sources rootfs.Options
+	// Progress, if not nil, is told how far a stage is, in bytes. total is 0
+	// where nobody knows it.
 	Progress func(stage string, done, total int64)
 }
 
+// The stages that [Request.Progress] is told of.
+const (
+	StageRead    = "reading the source"
+	StageWrite   = "writing the image"
+	StageCompare = "building again"
+	StageSign    = "signing"
+)
+
 // An Override replaces parts of a container image's configuration, or gives a
 // folder one. Nil slices and empty strings leave the source's. As with container
-// runtimes, an Entrypoint without a Cmd drops the source's Cmd. Env is added, a
+// runtimes, an Entrypoint without a Cmd drops the source's Cmd. Env is added; a
 // name that is there already gets the new value.
 type Override struct {
 	Entrypoint, Cmd, Env []string
@@ -93,6 +113,195 @@ type Result struct {
 }
 
 // Build builds an image. An error leaves no file, and an older image as it was.
+// Refusals of the source are [*reason.Error]; some errors have the hint of
+// package cli.
 func Build(ctx context.Context, r Request) (*Result, error) {
-	return nil, errors.New("imagebuild: nothing can be built")
+	if (r.Signer == nil) != (r.CertificateFile == nil) {
+		return nil, errors.New("imagebuild: a signature needs a key and a certificate")
+	}
+	if r.Progress == nil {
+		r.Progress = func(string, int64, int64) {}
+	}
+	parts, err := r.findParts()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := r.sourceFolder()
+	if err != nil {
+		return nil, err
+	}
+	b := &build{Request: r, parts: parts, folder: folder, result: &Result{StandIns: parts.standIns, Warnings: parts.warnings}}
+	if err := b.run(ctx); err != nil {
+		return nil, err
+	}
+	return b.result, nil
+}
+
+// sourceFolder tells whether the source is a plain folder, whose owners are those
+// of whoever unpacked it. The image must not be written into it: it would be part
+// of itself.
+func (r *Request) sourceFolder() (bool, error) {
+	name := r.Source
+	for _, prefix := range []string{"dir:", "oci:"} {
+		if len(name) > len(prefix) && name[:len(prefix)] == prefix {
+			name = name[len(prefix):]
+		}
+	}
+	info, err := os.Stat(name)
+	if err != nil || !info.IsDir() {
+		return false, nil // What else it may be, package rootfs says.
+	}
+	above, err := filepath.Abs(filepath.Dir(r.Output))
+	if err != nil {
+		return false, err
+	}
+	for at := above; ; at = filepath.Dir(at) {
+		if here, err := os.Stat(at); err == nil && os.SameFile(here, info) {
+			return false, cli.WithHint(fmt.Errorf("the image %s would be in the folder that it is made of", r.Output), "name a place outside of %s", name)
+		}
+		if at == filepath.Dir(at) {
+			return true, nil
+		}
+	}
+}
+
+// A build is one call of [Build].
+type build struct {
+	Request
+	parts  *parts
+	folder bool
+	result *Result
+}
+
+func (b *build) run(ctx context.Context) error {
+	root, config, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	config.Note = b.warn
+	for _, lost := range root.Lost {
+		b.warn("not in the image: " + lost)
+	}
+	b.result.Metadata = config.Metadata
+	return durable.Replace(b.Output, 0o644, func(f *os.File) error {
+		if b.Signer == nil {
+			return b.unsigned(ctx, f, config)
+		}
+		unsigned, err := os.CreateTemp(filepath.Dir(b.Output), "."+filepath.Base(b.Output)+".*.tmp")
+		if err != nil {
+			return err
+		}
+		defer os.Remove(unsigned.Name())
+		defer unsigned.Close()
+		if err := b.unsigned(ctx, unsigned, config); err != nil {
+			return err
+		}
+		return b.sign(ctx, f, unsigned)
+	})
+}
+
+func (b *build) warn(text string) { b.result.Warnings = append(b.result.Warnings, text) }
+
+// open reads the source, and makes the configuration of the image out of it.
+func (b *build) open(ctx context.Context) (*rootfs.Root, eifbuild.Config, error) {
+	o := b.Sources
+	o.Arch = b.Arch
+	o.Progress = func(read, total int64) { b.Progress(StageRead, read, total) }
+	root, err := rootfs.Open(ctx, b.Source, o)
+	if err != nil {
+		return nil, eifbuild.Config{}, err
+	}
+	metadata, err := b.metadata(root)
+	if err != nil {
+		root.Close()
+		return nil, eifbuild.Config{}, err
+	}
+	if b.folder && root.ID == "" {
+		for i := range root.Entries {
+			root.Entries[i].UID, root.Entries[i].GID = 0, 0
+		}
+	}
+	program := b.Override.apply(root.Config)
+	return root, eifbuild.Config{
+		Mode:             b.Mode,
+		Arch:             b.Arch,
+		Kernel:           b.parts.kernel,
+		Cmdline:          b.parts.cmdline,
+		Init:             b.parts.init,
+		NSMKo:            b.parts.nsmKo,
+		AWSInit:          b.parts.awsInit,
+		Entries:          root.Entries,
+		Entrypoint:       program.Entrypoint,
+		Cmd:              program.Cmd,
+		Env:              program.Env,
+		WorkingDir:       program.WorkingDir,
+		User:             program.User,
+		IgnoreWorkingDir: b.IgnoreWorkingDir,
+		IgnoreUser:       b.IgnoreUser,
+		Metadata:         metadata,
+	}, nil
+}
+
+// unsigned writes the unsigned image, and makes sure, if that is wanted, that it
+// comes out the same once more.
+func (b *build) unsigned(ctx context.Context, f *os.File, config eifbuild.Config) (err error) {
+	b.result.Measurements, err = eifbuild.Build(ctx, b.follow(f, StageWrite, config), config)
+	if err != nil {
+		return b.explain(err)
+	}
+	if b.result.Size, err = f.Seek(0, 1); err != nil || !b.CheckReproducible {
+		return err
+	}
+	again, config, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer again.Close()
+	compare := &comparison{file: f}
+	if _, err := eifbuild.Build(ctx, b.follow(compare, StageCompare, config), config); err != nil {
+		return b.explain(err)
+	}
+	if err := compare.finish(b.result.Size); err != nil {
+		return err
+	}
+	b.result.Reproduced = true
+	return nil
+}
+
+// explain adds what can be done about an error.
+func (b *build) explain(err error) error {
+	switch {
+	case errors.Is(err, eifbuild.ErrIgnoredWorkingDir):
+		return cli.WithHint(err, "leave out --init: cretula's own init starts it there; or --allow-ignored-workdir")
+	case errors.Is(err, eifbuild.ErrIgnoredUser):
+		return cli.WithHint(err, "leave out --init: cretula's own init starts it so; or --allow-ignored-user")
+	case errors.Is(err, eifbuild.ErrNoCommand):
+		return cli.WithHint(err, "name it with --entrypoint or --cmd")
+	}
+	return err
+}
+
+// sign copies the unsigned image with its signature.
+func (b *build) sign(ctx context.Context, f, unsigned *os.File) error {
+	b.Progress(StageSign, 0, b.result.Size)
+	pcr0, _ := b.result.Measurements.Get(0)
+	section, err := eif.SignSection(ctx, b.CertificateFile, pcr0, b.Signer, nil)
+	if err != nil {
+		return err
+	}
+	im, err := eif.Parse(unsigned, b.result.Size)
+	if err != nil {
+		return err
+	}
+	m, err := im.WriteSigned(ctx, f, section)
+	if err != nil {
+		return err
+	}
+	if got, _ := m.Get(0); got != pcr0 {
+		return reason.New(reason.Mismatch, "imagebuild.changed", "the image changed while it was signed")
+	}
+	b.result.Measurements = m
+	b.result.Size, err = f.Seek(0, 1)
+	return err
 }
