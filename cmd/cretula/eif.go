@@ -13,7 +13,8 @@ import (
 )
 
 func newEIFCommand(env *cli.Env) *cobra.Command {
-	return newNounCommand("eif", "Look into enclave image files and sign them",
+	return newNounCommand("eif", "Build enclave image files, look into them and sign them",
+		newEIFBuildCommand(env),
 		newEIFDescribeCommand(env),
 		newEIFMeasureCommand(env),
 		newEIFReferenceCommand(env),

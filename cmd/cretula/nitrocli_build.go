@@ -59,7 +59,6 @@ func nitroBuildEnclave(ctx context.Context, env *cli.Env, call *nitrocli.Call) e
 	if request.Blobs, request.Arch, err = nitroBlobsFolder(env); err != nil {
 		return err
 	}
-	request.HasArch = true
 	if name, given := call.Get("metadata"); given {
 		if request.Custom, err = env.ReadInput(name, maxNitroMetadata); err != nil {
 			return nitroFail(nitrocli.ImageBuilding, err)
