@@ -30,7 +30,8 @@ import (
 const benchRounds = 500
 
 func newBenchCommand(env *cli.Env) *cobra.Command {
-	return newNounCommand("bench", "Measure on this machine", newBenchVerify(env), newBenchKMS(env), newBenchServerCommand(env))
+	return newNounCommand("bench", "Measure on this machine",
+		newBenchVerify(env), newBenchKMS(env), newBenchServerCommand(env), newBenchEIF(env), newBenchEIFProcess(env))
 }
 
 func newBenchVerify(env *cli.Env) *cobra.Command {
