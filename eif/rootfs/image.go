@@ -118,7 +118,7 @@ func (p *opening) choose(list []v1.Descriptor) (v1.Descriptor, error) {
 	var images, fitting []v1.Descriptor
 	var there []string
 	for _, d := range list {
-		if d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "" {
+		if d.Annotations["vnd.docker.reference.type"] != "" || !isConfig(types.MediaType(d.ArtifactType)) && d.ArtifactType != "" {
 			continue
 		}
 		if !d.MediaType.IsImage() && !d.MediaType.IsIndex() && d.MediaType != "" {
@@ -179,10 +179,12 @@ var layerTypes = []types.MediaType{
 	"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
 }
 
+// isConfig says whether a media type is that of an image's configuration.
+// Artifacts have others.
+func isConfig(t types.MediaType) bool { return t == types.OCIConfigJSON || t == types.DockerConfigJSON }
+
 func (p *opening) openManifest(b blobs, config v1.Descriptor, list []v1.Descriptor, from origin) (*Root, error) {
-	switch config.MediaType {
-	case types.OCIConfigJSON, types.DockerConfigJSON:
-	default:
+	if !isConfig(config.MediaType) {
 		return nil, unsupported("manifest", "it is no image but an artifact: its configuration is %.80q", config.MediaType)
 	}
 	stored, err := b.blob(config)

@@ -82,6 +82,9 @@ func (p *opening) fetchUnnamed(l layer) (archive, error) {
 		return archive{l.at, l.size}, nil // nothing to check, no need to read it twice
 	}
 	a, diffID, err := p.unpack(l, kind, buffered)
+	if in.err != nil {
+		return archive{}, in.err // no fault of the data
+	}
 	if err != nil {
 		return archive{}, err
 	}
@@ -206,13 +209,17 @@ type counter struct {
 	close func() error
 	hash  hash.Hash
 	n     int64
+	err   error // but for io.EOF
 }
 
 func (c *counter) Read(b []byte) (int, error) {
-	if err := c.p.ctx.Err(); err != nil {
-		return 0, err
+	if c.err = c.p.ctx.Err(); c.err != nil {
+		return 0, c.err
 	}
 	n, err := c.r.Read(b)
+	if err != io.EOF {
+		c.err = err
+	}
 	c.hash.Write(b[:n])
 	c.n += int64(n)
 	c.p.read += int64(n)

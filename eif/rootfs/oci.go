@@ -26,15 +26,15 @@ const (
 	imageName = "io.containerd.image.name"
 )
 
-// layout is an OCI image layout.
-type layout struct {
+// imageLayout is an OCI image layout.
+type imageLayout struct {
 	files files
 }
 
 // openLayout opens an image of a layout: that with the tag or digest behind the
 // path, or the only one.
 func (p *opening) openLayout(f files, selector string) (*Root, error) {
-	l := layout{f}
+	l := imageLayout{f}
 	var version struct {
 		Version string `json:"imageLayoutVersion"`
 	}
@@ -104,7 +104,7 @@ func sameDigest(list []v1.Descriptor) bool {
 	return !slices.ContainsFunc(list, func(d v1.Descriptor) bool { return d.Digest != list[0].Digest })
 }
 
-func (l layout) read(name string, v any) error {
+func (l imageLayout) read(name string, v any) error {
 	a, err := l.files.open(name)
 	if err != nil {
 		return malformed("layout", "this is no OCI image layout: %w", err)
@@ -120,7 +120,7 @@ func (l layout) read(name string, v any) error {
 }
 
 // open returns the file of a digest.
-func (l layout) open(d v1.Descriptor) (archive, error) {
+func (l imageLayout) open(d v1.Descriptor) (archive, error) {
 	if err := sha256Only(d.Digest); err != nil {
 		return archive{}, err
 	}
@@ -134,7 +134,7 @@ func (l layout) open(d v1.Descriptor) (archive, error) {
 	return a, err
 }
 
-func (l layout) manifest(d v1.Descriptor) ([]byte, error) {
+func (l imageLayout) manifest(d v1.Descriptor) ([]byte, error) {
 	a, err := l.open(d)
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (l layout) manifest(d v1.Descriptor) ([]byte, error) {
 	return readAll(io.NewSectionReader(a.r, 0, a.size), maxManifest, "a manifest")
 }
 
-func (l layout) blob(d v1.Descriptor) (layer, error) {
+func (l imageLayout) blob(d v1.Descriptor) (layer, error) {
 	a, err := l.open(d)
 	return layer{size: d.Size, digest: d.Digest.Hex, at: a.r}, err
 }

@@ -97,8 +97,26 @@ func (r registry) blob(d v1.Descriptor) (layer, error) {
 		if err != nil {
 			return nil, r.explain(err)
 		}
-		return body, nil
+		return blobBody{body, r}, nil
 	}}, nil
+}
+
+// blobBody says what the errors of a download are.
+type blobBody struct {
+	io.ReadCloser
+	from registry
+}
+
+func (b blobBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	// The type of this error is internal to go-containerregistry.
+	if strings.Contains(err.Error(), "error verifying") {
+		return n, mismatch("layer.digest", "%s sent other bytes than it promised: %w", b.from.repo.RegistryStr(), err)
+	}
+	return n, fmt.Errorf("the download from %s broke off: %w", b.from.repo.RegistryStr(), err)
 }
 
 // explain says what to do about an error of a registry.
@@ -109,8 +127,10 @@ func (r registry) explain(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var wrong *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &unknown), errors.As(err, &wrong):
+		return unsupported("registry.tls", "the certificate of %s is not trusted: %.300s; add its authority to the system's", host, err)
 	case errors.As(err, &plain):
-		return plain
+		return unsupported("registry.plain-http", "%s does not answer over TLS, and is not asked without unless it is told to be insecure: %.300s", host, err)
 	case errors.As(err, &refused):
 		switch refused.StatusCode {
 		case http.StatusUnauthorized, http.StatusForbidden:
@@ -123,8 +143,6 @@ func (r registry) explain(err error) error {
 			return unsupported("registry.limit", "%s gives no more images to us at this time (429): log in, or try again later", host)
 		}
 		return unsupported("registry.answer", "%s: %.300s", host, err)
-	case errors.As(err, &unknown), errors.As(err, &wrong):
-		return unsupported("registry.tls", "the certificate of %s is not trusted: %.300s; add its authority to the system's", host, err)
 	}
 	return fmt.Errorf("%s: %w", host, err)
 }
@@ -140,7 +158,7 @@ type guard struct {
 type plainHTTPError struct{ host string }
 
 func (e *plainHTTPError) Error() string {
-	return fmt.Sprintf("%s is not asked over an unencrypted connection, unless it is told to be insecure", e.host)
+	return e.host + " is not asked over an unencrypted connection"
 }
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {

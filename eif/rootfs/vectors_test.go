@@ -110,20 +110,6 @@ func (c *treeCase) checkRamdisk(t *testing.T, entries []eifbuild.Entry) {
 	}
 }
 
-func open(t testing.TB, source string, o Options) *Root {
-	t.Helper()
-	r, err := Open(t.Context(), source, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
-
 // TestSharedTars: the shared export archives give the shared ramdisks byte for
 // byte, and say what got lost.
 func TestSharedTars(t *testing.T) {
