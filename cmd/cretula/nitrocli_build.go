@@ -19,13 +19,6 @@ import (
 	"github.com/cretula/cretula/internal/nitrocli"
 )
 
-const (
-	// nitroBlobs is where AWS's packages put kernel and init.
-	nitroBlobs = "/usr/share/nitro_enclaves/blobs/"
-	// maxNitroMetadata is nitro-cli's limit of a file for --metadata.
-	maxNitroMetadata = 4096
-)
-
 // nitroBuildEnclave builds an image as nitro-cli does, out of a container image that
 // needs no Docker to be read.
 func nitroBuildEnclave(ctx context.Context, env *cli.Env, call *nitrocli.Call) error {
@@ -33,46 +26,74 @@ func nitroBuildEnclave(ctx context.Context, env *cli.Env, call *nitrocli.Call) e
 	if err != nil {
 		return err
 	}
-	if signer == nil {
-		signer = &nitroSigner{}
-	} else {
+	if signer != nil {
 		defer signer.Close()
 	}
 	fmt.Fprintln(env.Stderr, "Start building the Enclave Image...")
-	uri, _ := call.Get("docker-uri")
 	if call.Given("docker-dir") {
 		return nitrocli.Failf(nitrocli.DockerImageBuilding, "cretula builds no Dockerfile: that runs its commands, which takes a container runtime").
 			WithHint("docker build -t NAME DIR && docker save -o image.tar NAME, or any other builder; then --docker-uri image.tar without --docker-dir")
 	}
-	request := imagebuild.Request{
+	request, err := nitroBuildRequest(env, call)
+	if err != nil {
+		return err
+	}
+	if signer != nil {
+		request.Signer, request.CertificateFile = signer, signer.certificate
+	}
+	result, err := imagebuild.Build(ctx, *request)
+	if err != nil {
+		return nitroFail(nitroBuildCode(signer, err), err)
+	}
+	warnBuild(env, result)
+	fmt.Fprintln(env.Stderr, "Enclave Image successfully created.")
+	return nitroPrint(env, nitroMeasurements{result.Measurements})
+}
+
+// nitroBuildRequest is what nitro-cli would do with these arguments, in this
+// environment, now.
+func nitroBuildRequest(env *cli.Env, call *nitrocli.Call) (*imagebuild.Request, error) {
+	uri, _ := call.Get("docker-uri")
+	request := &imagebuild.Request{
 		Source: nitroSource(uri),
 		Mode:   eifbuild.NitroCLI,
 		// nitro-cli ignores both without a word; a warning comes back.
 		IgnoreWorkingDir: true, IgnoreUser: true,
-		BuildTime:       env.Now().UTC().Format("2006-01-02T15:04:05.000000000+00:00"),
-		Signer:          signer.key,
-		CertificateFile: signer.certificate,
+		BuildTime: env.Now().UTC().Format("2006-01-02T15:04:05.000000000+00:00"),
 	}
 	request.Output, _ = call.Get("output-file")
 	request.Name, _ = call.Get("name")
 	request.Version, _ = call.Get("version")
+	var err error
 	if request.Blobs, request.Arch, err = nitroBlobsFolder(env); err != nil {
-		return err
+		return nil, err
 	}
 	if name, given := call.Get("metadata"); given {
-		if request.Custom, err = env.ReadInput(name, maxNitroMetadata); err != nil {
-			return nitroFail(nitrocli.ImageBuilding, err)
+		if request.Custom, err = env.ReadInput(name, imagebuild.MaxCustom); err != nil {
+			return nil, nitroFail(nitrocli.ImageBuilding, err)
 		}
 	}
-	result, err := imagebuild.Build(ctx, request)
-	if err != nil {
-		return nitroFail(nitroBuildCode(err), err)
+	if artifacts := env.Getenv("NITRO_CLI_ARTIFACTS"); artifacts != "" {
+		if err := os.MkdirAll(artifacts, 0o755); err != nil {
+			return nil, nitroFail(nitrocli.FileOperation, err)
+		}
+		request.Sources.TempDir = artifacts
 	}
-	for _, warning := range result.Warnings {
-		nitroWarn(env, warning)
+	return request, nil
+}
+
+// nitroBuildCode is the code of a build that failed.
+func nitroBuildCode(signer *nitroSigner, err error) nitrocli.Code {
+	if signer != nil && signer.failed {
+		return nitrocli.ImageSigning
 	}
-	fmt.Fprintln(env.Stderr, "Enclave Image successfully created.")
-	return nitroPrint(env, nitroMeasurements{result.Measurements})
+	if _, ok := errors.AsType[*imagebuild.SourceError](err); ok {
+		return nitrocli.DockerImagePulling
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return nitrocli.FileOperation
+	}
+	return nitrocli.ImageBuilding
 }
 
 // nitroBlobsFolder returns the folder with kernel and init, and the architecture
@@ -81,7 +102,7 @@ func nitroBuildEnclave(ctx context.Context, env *cli.Env, call *nitrocli.Call) e
 func nitroBlobsFolder(env *cli.Env) (folder string, arch eif.Arch, err error) {
 	folder = env.Getenv("NITRO_CLI_BLOBS")
 	if folder == "" {
-		folder = nitroBlobs
+		folder = imagebuild.DefaultBlobs
 	}
 	cmdline := filepath.Join(folder, "cmdline")
 	if _, err := os.Stat(cmdline); err != nil {
@@ -97,14 +118,6 @@ func nitroBlobsFolder(env *cli.Env) (folder string, arch eif.Arch, err error) {
 		arch = eif.ArchAArch64
 	}
 	return folder, arch, nil
-}
-
-// nitroBuildCode is the code of a build that failed.
-func nitroBuildCode(err error) nitrocli.Code {
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return nitrocli.FileOperation
-	}
-	return nitrocli.ImageBuilding
 }
 
 // nitroSource makes a source of what --docker-uri names: an image in a registry, as

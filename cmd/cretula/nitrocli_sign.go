@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/internal/cli"
-	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/internal/nitrocli"
-	"github.com/cretula/cretula/internal/signkey"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -25,8 +22,10 @@ type nitroMeasurements struct{ Measurements pcr.Measurements }
 // A nitroSigner is what --signing-certificate and --private-key name.
 type nitroSigner struct {
 	certificate []byte
-	key         crypto.Signer
+	crypto.Signer
 	io.Closer
+	// failed tells that an image was not signed because of the key.
+	failed bool
 }
 
 // openNitroSigner opens certificate and key, or returns nil if neither is given.
@@ -42,33 +41,35 @@ func openNitroSigner(ctx context.Context, env *cli.Env, call *nitrocli.Call) (*n
 	case !hasCertificate:
 		return nil, missingArgument("signing-certificate")
 	}
-	data, err := env.ReadInput(certificate, maxCertificateFile)
+	// nitro-cli signs with a certificate that has expired, and says nothing.
+	data, lint, err := (&certificateFlags{file: certificate, allowExpired: true}).read(env)
 	if err != nil {
 		return nil, nitroFail(nitrocli.ImageSigning, err)
-	}
-	lint, err := eif.LintCertificate(data, env.Now())
-	if err != nil {
-		return nil, nitroFail(nitrocli.ImageSigning, inFile(certificate, err))
 	}
 	for _, p := range lint.Problems {
-		if p.Reason == reason.Untrusted {
-			// nitro-cli signs with it and says nothing.
-			nitroWarn(env, p.Message)
-		}
+		fmt.Fprintf(env.Stderr, "cretula: warning: %s\n", cli.Printable(p.Message))
 	}
-	signer, closer, err := signkey.Open(ctx, signkey.Spec{Key: key, Warn: func(message string) { nitroWarn(env, message) }})
+	signer, closer, err := (&keyFlags{key: key}).open(ctx, env)
 	if err != nil {
 		return nil, nitroFail(nitrocli.ImageSigning, err)
 	}
-	return &nitroSigner{data, signer, closer}, nil
+	if public, ok := lint.Certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(signer.Public()) {
+		closer.Close()
+		return nil, nitroFail(nitrocli.ImageSigning, hintKey(reason.New(reason.Mismatch, "eif.sign.key",
+			"the certificate %s holds another public key than the one that is to sign", cli.Printable(certificate))))
+	}
+	return &nitroSigner{certificate: data, Signer: signer, Closer: closer}, nil
+}
+
+// Sign implements [crypto.Signer].
+func (s *nitroSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	signature, err := s.Signer.Sign(rand, digest, opts)
+	s.failed = err != nil
+	return signature, err
 }
 
 func missingArgument(option string) error {
 	return nitrocli.Failf(nitrocli.MissingArgument, "`%s` was not given", option)
-}
-
-func nitroWarn(env *cli.Env, message string) {
-	fmt.Fprintf(env.Stderr, "warning: %s\n", cli.Printable(message))
 }
 
 // nitroSignEIF signs an image in place: it is replaced when the signed one is
@@ -86,34 +87,26 @@ func nitroSignEIF(ctx context.Context, env *cli.Env, call *nitrocli.Call) error 
 		return missingArgument("signing-certificate")
 	}
 	defer signer.Close()
-	im, f, err := openImage(name)
+	done, err := resignImage(ctx, name, "", func(pcr0 pcr.Digest) ([]byte, error) {
+		section, err := eif.SignSection(ctx, signer.certificate, pcr0, signer, nil)
+		if err != nil {
+			return nil, nitroFail(nitrocli.ImageSigning, err)
+		}
+		return section, nil
+	})
 	if err != nil {
 		return nitroFileFail(err)
 	}
-	defer f.Close()
-	measurements, err := im.Measure(ctx)
-	if err != nil {
-		return nitroFileFail(inFile(name, err))
-	}
-	pcr0, _ := measurements.Get(0)
-	section, err := eif.SignSection(ctx, signer.certificate, pcr0, signer.key, nil)
-	if err != nil {
-		return nitroFail(nitrocli.ImageSigning, err)
-	}
-	err = durable.Replace(name, 0o644, func(w *os.File) (err error) {
-		measurements, err = im.WriteSigned(ctx, w, section)
-		return errors.Join(err, f.Close())
-	})
-	if err != nil {
-		return nitroFileFail(inFile(name, err))
-	}
 	fmt.Fprintln(env.Stderr, "Enclave Image successfully signed.")
-	return nitroPrint(env, nitroMeasurements{measurements})
+	return nitroPrint(env, nitroMeasurements{done.measurements})
 }
 
-// nitroFileFail is E35 for an image that is refused, E19 for a file that cannot be
-// read or written.
+// nitroFileFail is E35 for an image that is refused and E19 for a file that cannot
+// be read or written, unless the error has a code.
 func nitroFileFail(err error) error {
+	if _, coded := errors.AsType[*nitrocli.Error](err); coded {
+		return err
+	}
 	if _, refused := reason.Of(err); refused {
 		return nitroFail(nitrocli.ImageParsing, err)
 	}

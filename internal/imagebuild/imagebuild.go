@@ -112,8 +112,15 @@ type Result struct {
 	Reproduced bool
 }
 
+// A SourceError says that the source cannot be opened.
+type SourceError struct{ Err error }
+
+func (e *SourceError) Error() string { return e.Err.Error() }
+
+func (e *SourceError) Unwrap() error { return e.Err }
+
 // Build builds an image. An error leaves no file, and an older image as it was.
-// Refusals of the source are [*reason.Error]; some errors have the hint of
+// Refusals of the source are [*reason.Error] in a [*SourceError]; some errors have the hint of
 // package cli.
 func Build(ctx context.Context, r Request) (*Result, error) {
 	if (r.Signer == nil) != (r.CertificateFile == nil) {
@@ -210,7 +217,7 @@ func (b *build) open(ctx context.Context) (*rootfs.Root, eifbuild.Config, error)
 	o.Progress = func(read, total int64) { b.Progress(StageRead, read, total) }
 	root, err := rootfs.Open(ctx, b.Source, o)
 	if err != nil {
-		return nil, eifbuild.Config{}, err
+		return nil, eifbuild.Config{}, &SourceError{err}
 	}
 	metadata, err := b.metadata(root)
 	if err != nil {

@@ -224,7 +224,7 @@ func (r *Request) findInit(p *parts, folder string) (err error) {
 		p.standIns = append(p.standIns, "init")
 		return nil
 	}
-	if err := checkELF(p.init, name, r.Arch); err != nil {
+	if err := p.checkELF(p.init, name, r.Arch); err != nil {
 		return err
 	}
 	head, err := headOf(p.init, int64(len(own))+1)
@@ -243,18 +243,21 @@ func (r *Request) findDriver(p *parts, folder string) (err error) {
 		}
 		return nil
 	}
-	return checkELF(p.nsmKo, name, r.Arch)
+	return p.checkELF(p.nsmKo, name, r.Arch)
 }
 
 // checkELF refuses a program or module for the other architecture (e_machine of
-// elf(5)).
-func checkELF(c eifbuild.Content, name string, arch eif.Arch) error {
+// elf(5)), and warns of one for neither.
+func (p *parts) checkELF(c eifbuild.Content, name string, arch eif.Arch) error {
 	head, err := headOf(c, 20)
 	if err != nil || len(head) < 20 || string(head[:4]) != "\x7fELF" {
 		return err
 	}
 	machines := map[byte]eif.Arch{0x3e: eif.ArchX86_64, 0xb7: eif.ArchAArch64}
-	if is, known := machines[head[18]]; !known || head[19] != 0 || is != arch {
+	is, known := machines[head[18]]
+	if !known || head[19] != 0 {
+		p.warn("%s is neither for x86_64 nor for aarch64, and will not start in an enclave", name)
+	} else if is != arch {
 		return reason.New(reason.Mismatch, "imagebuild.arch", "%s is not for %v", name, arch)
 	}
 	return nil
