@@ -26,6 +26,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/nitrocli"
 )
 
 // sharedContainer is the shared container as an image: the tree and configuration
@@ -224,5 +226,120 @@ func TestNitroSource(t *testing.T) {
 		if got := nitroSource(uri); got != want {
 			t.Errorf("%s: %s", uri, got)
 		}
+	}
+}
+
+// TestNitroBuildWithArguments: name, version and custom metadata, and the folder for
+// what is made on the way, which is empty afterwards.
+func TestNitroBuildWithArguments(t *testing.T) {
+	dir, _ := sharedImages(t)
+	blobs, work := sharedBlobs(t, dir), t.TempDir()
+	saved, output, custom := filepath.Join(work, "saved.tar"), filepath.Join(work, "a.eif"), filepath.Join(work, "custom.json")
+	reference, err := name.ParseReference("example.com/team/app:1.4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tarball.WriteToFile(saved, reference, sharedContainer(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(custom, []byte(`{"b": 1, "BuildTime": "not the real one"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	artifacts := filepath.Join(work, "new", "artifacts")
+	var out, errs bytes.Buffer
+	env := &cli.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: validityClock,
+		Getenv: func(name string) string {
+			return map[string]string{"NITRO_CLI_BLOBS": blobs, "NITRO_CLI_ARTIFACTS": artifacts}[name]
+		}}
+	code := run([]string{nitrocli.Name, "build-enclave", "--docker-uri=" + saved, "--output-file=" + output, "--name=orders", "--version=1.4", "--metadata=" + custom}, env)
+	if code != 0 {
+		t.Fatalf("%d %s", code, &errs)
+	}
+	if !strings.Contains(errs.String(), "USER") || !strings.Contains(errs.String(), "WORKDIR") {
+		t.Errorf("not warned of what nitro-cli ignores: %s", &errs)
+	}
+	if left, err := os.ReadDir(artifacts); err != nil || len(left) > 0 {
+		t.Errorf("left in the folder for artifacts: %v, %v", left, err)
+	}
+	if strings.Contains(out.String(), "PCR8") {
+		t.Errorf("unsigned: %s", &out)
+	}
+	_, described, _ := nitro(validityClock, "", "describe-eif", "--eif-path", output)
+	for _, line := range []string{`  "ImageName": "orders",`, `  "ImageVersion": "1.4",`, `    "b": 1`, `    "BuildTime": "2026-11-20T00:00:00.000000000+00:00",`, `  "IsSigned": false,`} {
+		if !strings.Contains(described, line+"\n") {
+			t.Errorf("no %s in\n%s", line, described)
+		}
+	}
+	if strings.Contains(described, "not the real one") {
+		t.Errorf("forged:\n%s", described)
+	}
+}
+
+// TestNitroBuildRefused: the code of each cause, and no file.
+func TestNitroBuildRefused(t *testing.T) {
+	dir, _ := sharedImages(t)
+	blobs, work := sharedBlobs(t, dir), t.TempDir()
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	good, large, bad, key := filepath.Join(work, "good.tar"), filepath.Join(work, "large"), filepath.Join(work, "bad"), filepath.Join(work, "key.pem")
+	reference, err := name.ParseReference("example.com/team/app:1.4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tarball.WriteToFile(good, reference, sharedContainer(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{large: strings.Repeat(" ", 4097), bad: "{"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := filepath.Join(dir, "keys")
+	putFile(t, filepath.Join(keys, "p384.key.pem"), key)
+	aarch64, incomplete := t.TempDir(), t.TempDir()
+	for _, file := range []string{"init", "cmdline"} {
+		putFile(t, filepath.Join(blobs, file), filepath.Join(aarch64, file))
+	}
+	putFile(t, filepath.Join(dir, "inputs", "kernel-aarch64"), filepath.Join(aarch64, "Image"))
+	putFile(t, filepath.Join(blobs, "cmdline"), filepath.Join(incomplete, "cmdline"))
+	output := filepath.Join(work, "out.eif")
+	for what, c := range map[string]struct {
+		code  int
+		blobs string
+		args  []string
+	}{
+		"nothing at a path":               {50, blobs, []string{"--docker-uri", filepath.Join(work, "absent")}},
+		"no such image":                   {50, blobs, []string{"--docker-uri", host + "/team/absent:1"}},
+		"no name of an image":             {50, blobs, []string{"--docker-uri", "UPPER case"}},
+		"no archive":                      {50, blobs, []string{"--docker-uri", bad}},
+		"an image for another processor":  {50, aarch64, []string{"--docker-uri", good}},
+		"a tree without a command":        {48, blobs, []string{"--docker-uri", filepath.Join(dir, "ramdisks", "app-2.tar")}},
+		"no kernel":                       {48, incomplete, []string{"--docker-uri", good}},
+		"no blobs":                        {19, work, []string{"--docker-uri", good}},
+		"metadata that are too large":     {48, blobs, []string{"--docker-uri", good, "--metadata", large}},
+		"metadata that are no JSON":       {48, blobs, []string{"--docker-uri", good, "--metadata", bad}},
+		"metadata that are not there":     {48, blobs, []string{"--docker-uri", good, "--metadata", filepath.Join(work, "absent")}},
+		"a key that does not fit":         {60, blobs, []string{"--docker-uri", good, "--private-key", key, "--signing-certificate", filepath.Join(keys, "p256.crt.pem")}},
+		"a certificate that is none":      {60, blobs, []string{"--docker-uri", good, "--private-key", key, "--signing-certificate", good}},
+		"a key that is not there":         {60, blobs, []string{"--docker-uri", good, "--private-key", filepath.Join(work, "absent"), "--signing-certificate", filepath.Join(keys, "p384.crt.pem")}},
+		"a Dockerfile":                    {49, blobs, []string{"--docker-uri", good, "--docker-dir", work}},
+		"no folder for the output":        {19, blobs, []string{"--docker-uri", good, "--output-file", filepath.Join(work, "absent", "x.eif")}},
+		"a folder in place of the output": {19, blobs, []string{"--docker-uri", good, "--output-file", dir}},
+	} {
+		args := append([]string{"build-enclave"}, c.args...)
+		if !strings.Contains(strings.Join(args, " "), "--output-file") {
+			args = append(args, "--output-file", output)
+		}
+		code, stdout, stderr := nitro(validityClock, c.blobs, args...)
+		if code != c.code || stdout != "" || !strings.Contains(stderr, fmt.Sprintf("[ E%d ] ", c.code)) || strings.Contains(stderr, "successfully") {
+			t.Errorf("%s: exit status %d, want %d\n%s%s", what, code, c.code, stdout, stderr)
+		}
+		if _, err := os.Stat(output); err == nil {
+			t.Fatalf("%s: there is a file", what)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(work, ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

@@ -303,7 +303,7 @@ func TestNitroSignExpired(t *testing.T) {
 	code, stdout, stderr := nitro(validityClock, "", "sign-eif", "--eif-path", name, "--private-key", key,
 		"--signing-certificate", filepath.Join(dir, "keys", "p384-expired.crt.pem"))
 	warning, done, _ := strings.Cut(stderr, "\n")
-	if code != 0 || !strings.HasPrefix(warning, "warning: ") || done != "Enclave Image successfully signed.\n" || !strings.Contains(stdout, "PCR8") {
+	if code != 0 || !strings.HasPrefix(warning, "cretula: warning: ") || done != "Enclave Image successfully signed.\n" || !strings.Contains(stdout, "PCR8") {
 		t.Errorf("%d %s%s", code, stdout, stderr)
 	}
 	if code, _, stderr := nitro(validityClock, "", "describe-eif", "--eif-path", name); code != 59 || !strings.Contains(stderr, "eif.signature.validity") {
