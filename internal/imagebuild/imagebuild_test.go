@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package imagebuild
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/eif/eifinit/process"
+	"github.com/cretula/cretula/internal/need"
+	"github.com/cretula/cretula/internal/signkey"
+	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/reason"
+)
+
+// TestMain builds where the environment says so: in a process with another time
+// zone, umask, locale and number of threads.
+func TestMain(m *testing.M) {
+	if source := os.Getenv("CRETULA_TEST_SOURCE"); source != "" {
+		setUmask(0o077)
+		_, err := Build(context.Background(), Request{
+			Source: source, Output: os.Getenv("CRETULA_TEST_OUTPUT"), StandIns: true, Override: sampleProgram,
+		})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestSharedRamdisksOfTarballs: from the tarballs of the vectors, the ramdisks
+// are those that AWS's builder made.
+func TestSharedRamdisksOfTarballs(t *testing.T) {
+	shared := need.SharedData(t, "eif")
+	data, err := os.ReadFile(filepath.Join(shared, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest struct {
+		Ramdisks []struct {
+			Name, File, Kind, Tar string
+			Cmd, Env              []string
+		}
+	}
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string { return filepath.Join(shared, filepath.FromSlash(name)) }
+	vector := func(name string) []byte {
+		data, err := os.ReadFile(file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	applications := 0
+	for _, c := range manifest.Ramdisks {
+		if c.Kind != "application" {
+			continue
+		}
+		applications++
+		image, result := built(t, Request{
+			Source: file(c.Tar), Output: filepath.Join(t.TempDir(), "app.eif"), Mode: eifbuild.NitroCLI,
+			Kernel: file("inputs/kernel-x86_64"), Init: file("inputs/init"), NSMKo: file("inputs/nsm.ko"),
+			Override: Override{Cmd: c.Cmd, Env: c.Env},
+		})
+		im := parsed(t, image)
+		if !bytes.Equal(ramdisk(t, im, 0), vector("ramdisks/bootstrap.cpio")) {
+			t.Errorf("%s: the bootstrap ramdisk differs", c.Name)
+		}
+		if !bytes.Equal(ramdisk(t, im, 1), vector(c.File)) {
+			t.Errorf("%s: the application ramdisk differs", c.Name)
+		}
+		if b := result.Metadata.BuildMetadata; b.BuildTool != "nitro-cli" || len(result.StandIns) != 0 {
+			t.Errorf("%+v, stand-ins %q", b, result.StandIns)
+		}
+		if c.Name == "app-1" && !slices.ContainsFunc(result.Warnings, func(w string) bool { return strings.HasPrefix(w, "not in the image: ") }) {
+			t.Errorf("the extended attributes are lost without a word: %q", result.Warnings)
+		}
+	}
+	if applications != 2 {
+		t.Errorf("%d application ramdisks", applications)
+	}
+}
+
+// TestSourcesAgree: one tree as a folder, a tarball, an OCI layout and an archive
+// of docker save, each of another time, gives one set of registers, and one init's
+// process. (Owners are 0:0 in all of them.)
+func TestSourcesAgree(t *testing.T) {
+	if !keepsModes {
+		t.Skip("folders of this system have no modes")
+	}
+	day := func(n int) time.Time { return time.Date(2020, 1, n, 1, 2, 3, 0, time.UTC) }
+	tarFile := write(t, filepath.Join(t.TempDir(), "root.tar"), sampleTar(t, day(1)))
+	var first pcr.Measurements
+	for i, source := range []string{
+		sampleFolder(t, t.TempDir()), tarFile, sampleLayout(t, day(2)), sampleArchive(t, day(3)), "docker-archive:" + sampleArchive(t, day(4)),
+	} {
+		r := sampleRequest(t, source)
+		if i >= 2 {
+			r.Override = Override{}
+		}
+		r.CheckReproducible = true
+		data, result := built(t, r)
+		if !result.Reproduced || len(result.Warnings) != 0 || !slices.Equal(result.StandIns, []string{"kernel"}) {
+			t.Errorf("%s: %+v", source, result)
+		}
+		if i == 0 {
+			first = result.Measurements
+		} else if result.Measurements != first {
+			t.Errorf("%s: %v, that of the folder is %v", source, result.Measurements, first)
+		}
+		content, err := entry(t, ramdisk(t, parsed(t, data), 1), process.FileName).Content.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := process.Parse(file)
+		want := process.Process{
+			Args: []string{"./app", "serve", "two words"}, Dir: "/srv", UID: 1000, GID: 1000,
+			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "MODE=prod", "HOME=/srv"},
+		}
+		if err != nil || !reflect.DeepEqual(p, want) {
+			t.Errorf("%s: %+v, %v; want %+v", source, p, err, want)
+		}
+		meta := parsed(t, data).Metadata()
+		if i >= 2 && (meta.DockerInfo == nil || len(meta.ImageVersion) != 64) || i < 2 && meta.ImageVersion != "1.0" {
+			t.Errorf("%s: metadata %+v", source, meta)
+		}
+	}
+}
+
+// TestSameBytes: whoever builds, wherever, whenever.
+func TestSameBytes(t *testing.T) {
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := built(t, sampleRequest(t, sampleFolder(t, t.TempDir())))
+	for i, env := range [][]string{
+		{"TZ=Asia/Kathmandu", "LC_ALL=tr_TR.UTF-8", "GOMAXPROCS=1"},
+		{"TZ=America/St_Johns", "LANG=C", "GOMAXPROCS=8", "TMPDIR=" + t.TempDir(), "SOURCE_DATE_EPOCH=5"},
+	} {
+		folder := sampleFolder(t, t.TempDir())
+		old := time.Now().Add(-time.Duration(i) * 1000 * time.Hour)
+		if err := os.Chtimes(filepath.Join(folder, "srv", "app"), old, old); err != nil {
+			t.Fatal(err)
+		}
+		output := filepath.Join(t.TempDir(), "other name")
+		cmd := exec.Command(executable)
+		cmd.Env = append(os.Environ(), append(env, "CRETULA_TEST_SOURCE="+folder, "CRETULA_TEST_OUTPUT="+output)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		got, err := os.ReadFile(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("with %q, the image differs", env)
+		}
+	}
+}
+
+// TestSigned: by a key file, twice the same.
+func TestSigned(t *testing.T) {
+	keys := need.SharedData(t, "eif", "keys")
+	certificate, err := os.ReadFile(filepath.Join(keys, "p384.crt.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := sampleRequest(t, sampleFolder(t, t.TempDir()))
+	unsigned, plain := built(t, r)
+	signer, closer, err := signkey.Open(t.Context(), signkey.Spec{Key: filepath.Join(keys, "p384.key.pem")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closer.Close()
+	r.Signer, r.CertificateFile, r.CheckReproducible = signer, certificate, true
+	data, result := built(t, r)
+	again, _ := built(t, r)
+	if !bytes.Equal(data, again) {
+		t.Error("signed twice, two images")
+	}
+	if !bytes.Equal(data[eifHeader:len(unsigned)], unsigned[eifHeader:]) {
+		t.Error("signing changed more than the header")
+	}
+	pcr0, _ := result.Measurements.Get(0)
+	was, _ := plain.Measurements.Get(0)
+	pcr8, _ := result.Measurements.Get(8)
+	s := parsed(t, data).Signature()
+	if pcr0 != was || s == nil || pcr8 != s.PCR8() {
+		t.Fatalf("%v, signature %v", result.Measurements, s)
+	}
+	if err := s.Verify(pcr0, time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)); err != nil {
+		t.Error(err)
+	}
+	onlyFile(t, r.Output)
+
+	other, closer, err := signkey.Open(t.Context(), signkey.Spec{Key: filepath.Join(keys, "p384-other.key.pem")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closer.Close()
+	r.Signer = other
+	if _, err := Build(t.Context(), r); err == nil {
+		t.Error("a key that is not the certificate's has signed")
+	}
+	if kept, err := os.ReadFile(r.Output); err != nil || !bytes.Equal(kept, data) {
+		t.Errorf("after an error, the image there was is another: %v", err)
+	}
+	onlyFile(t, r.Output)
+}
+
+const eifHeader = 548
+
+// onlyFile makes sure that a folder has nothing but one file, or nothing.
+func onlyFile(t *testing.T, name string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != filepath.Base(name) {
+			t.Errorf("%s is left behind", e.Name())
+		}
+	}
+}
+
+// TestNotReproducible: a source that changes between the builds, or is not the
+// same when it is read again.
+func TestNotReproducible(t *testing.T) {
+	for name, change := range map[string]func(folder string) error{
+		"content": func(folder string) error { return os.WriteFile(filepath.Join(folder, "srv", "app"), []byte("A program"), 0o755) },
+		"longer":  func(folder string) error { return os.WriteFile(filepath.Join(folder, "srv", "app"), make([]byte, 5000), 0o755) },
+		"new":     func(folder string) error { return os.WriteFile(filepath.Join(folder, "zz"), nil, 0o644) },
+		"gone":    func(folder string) error { return os.Remove(filepath.Join(folder, "srv", "latest")) },
+	} {
+		folder := sampleFolder(t, t.TempDir())
+		r := sampleRequest(t, folder)
+		r.CheckReproducible = true
+		r.Progress = func(stage string, done, total int64) {
+			if stage == StageWrite && done == total {
+				if err := change(folder); err != nil && name != "gone" {
+					t.Error(err)
+				}
+			}
+		}
+		_, err := Build(t.Context(), r)
+		if refusal, ok := errors.AsType[*reason.Error](err); !ok || refusal.Rule() != "imagebuild.reproducible" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(r.Output); err == nil {
+			t.Errorf("%s: there is an image", name)
+		}
+		onlyFile(t, r.Output)
+	}
+}
+
+// TestNothingLeft: a build that is cancelled, fails, or fills the disk leaves no
+// file, and an older image as it was.
+func TestNothingLeft(t *testing.T) {
+	folder := sampleFolder(t, t.TempDir())
+	write(t, filepath.Join(folder, "zz"), make([]byte, 8<<20))
+	for name, fail := range map[string]func(t *testing.T, r *Request) context.Context{
+		"cancelled before": func(t *testing.T, _ *Request) context.Context {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			return ctx
+		},
+		"cancelled while writing": func(t *testing.T, r *Request) context.Context {
+			ctx, cancel := context.WithCancel(t.Context())
+			r.Progress = func(stage string, done, _ int64) {
+				if stage == StageWrite && done > 3<<20 {
+					cancel()
+				}
+			}
+			return ctx
+		},
+		"cancelled while comparing": func(t *testing.T, r *Request) context.Context {
+			ctx, cancel := context.WithCancel(t.Context())
+			r.CheckReproducible = true
+			r.Progress = func(stage string, done, _ int64) {
+				if stage == StageCompare && done > 3<<20 {
+					cancel()
+				}
+			}
+			return ctx
+		},
+		"full disk": func(t *testing.T, _ *Request) context.Context {
+			limitFiles(t, 4<<20)
+			return t.Context()
+		},
+		"changed source": func(t *testing.T, r *Request) context.Context {
+			r.Progress = func(stage string, done, _ int64) {
+				if stage == StageWrite {
+					if err := os.Truncate(filepath.Join(folder, "zz"), 1<<20); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			return t.Context()
+		},
+	} {
+		for _, older := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", older image ", older), func(t *testing.T) {
+				write(t, filepath.Join(folder, "zz"), make([]byte, 8<<20))
+				r := sampleRequest(t, folder)
+				if older {
+					write(t, r.Output, []byte("older"))
+				}
+				if _, err := Build(fail(t, &r), r); err == nil {
+					t.Error("no error")
+				}
+				if data, err := os.ReadFile(r.Output); older && string(data) != "older" || !older && err == nil {
+					t.Errorf("there is %.20q, %v", data, err)
+				}
+				onlyFile(t, r.Output)
+			})
+		}
+	}
+}
+
+func TestOutputInSource(t *testing.T) {
+	folder := sampleFolder(t, t.TempDir())
+	for _, source := range []string{folder, "dir:" + folder, folder + "/", folder + "/srv/.."} {
+		r := sampleRequest(t, source)
+		for _, output := range []string{filepath.Join(folder, "app.eif"), filepath.Join(folder, "srv", "app.eif")} {
+			r.Output = output
+			if _, err := Build(t.Context(), r); err == nil || !strings.Contains(err.Error(), "in the folder that it is made of") {
+				t.Errorf("%s into %s: %v", source, output, err)
+			}
+		}
+	}
+}
+
+func TestRefusedRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Request)
+		want   string
+	}{
+		"no source":        {func(r *Request) { r.Source = "/nowhere/at/all" }, "nowhere"},
+		"no kernel":        {func(r *Request) { r.StandIns = false }, "no kernel"},
+		"absent blobs":     {func(r *Request) { r.Blobs = "/nowhere/blobs" }, "nowhere"},
+		"no command":       {func(r *Request) { r.Override = Override{} }, "no command"},
+		"unknown user":     {func(r *Request) { r.Override.User = "nobody" }, "no such user"},
+		"key alone":        {func(r *Request) { r.CertificateFile = []byte("x") }, "a key and a certificate"},
+		"metadata":         {func(r *Request) { r.Custom = []byte("{") }, "JSON"},
+		"two metadata":     {func(r *Request) { r.Custom = []byte("{}{}") }, "more than one"},
+		"long metadata":    {func(r *Request) { r.Custom = []byte(`"` + strings.Repeat("x", MaxCustom) + `"`) }, "4098 bytes"},
+		"command line":     {func(r *Request) { r.Cmdline = "a\nb" }, "newline"},
+		"folder as kernel": {func(r *Request) { r.Kernel = t.TempDir() }, "no regular file"},
+		"no such output":   {func(r *Request) { r.Output = filepath.Join(t.TempDir(), "absent", "app.eif") }, "absent"},
+	} {
+		r := sampleRequest(t, sampleFolder(t, t.TempDir()))
+		c.change(&r)
+		if _, err := Build(t.Context(), r); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+		if _, err := os.Stat(r.Output); err == nil {
+			t.Errorf("%s: there is an image", name)
+		}
+	}
+}
