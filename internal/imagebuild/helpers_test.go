@@ -63,6 +63,24 @@ func sampleTar(t testing.TB, at time.Time) []byte {
 	return b.Bytes()
 }
 
+// tarFile is a tarball with one file.
+func tarFile(t testing.TB, name string, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))})
+	if err == nil {
+		_, err = w.Write(content)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 // sampleFolder unpacks the tree.
 func sampleFolder(t testing.TB, dir string) string {
 	t.Helper()

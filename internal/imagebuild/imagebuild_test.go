@@ -246,23 +246,28 @@ func onlyFile(t *testing.T, name string) {
 	}
 }
 
-// TestNotReproducible: a source that changes between the builds, or is not the
-// same when it is read again.
+// TestNotReproducible: a source that is another one when it is read again.
 func TestNotReproducible(t *testing.T) {
-	for name, change := range map[string]func(folder string) error{
-		"content": func(folder string) error { return os.WriteFile(filepath.Join(folder, "srv", "app"), []byte("A program"), 0o755) },
-		"longer":  func(folder string) error { return os.WriteFile(filepath.Join(folder, "srv", "app"), make([]byte, 5000), 0o755) },
-		"new":     func(folder string) error { return os.WriteFile(filepath.Join(folder, "zz"), nil, 0o644) },
-		"gone":    func(folder string) error { return os.Remove(filepath.Join(folder, "srv", "latest")) },
+	was := sampleTar(t, time.Unix(0, 0))
+	padding := make([]byte, 4<<20)
+	for name, now := range map[string][]byte{
+		"other content": bytes.Replace(was, []byte("a program"), []byte("A program"), 1),
+		"one file more": append(bytes.Clone(was[:len(was)-1024]), tarFile(t, "zz", nil)...),
+		"one file less": was[:len(was)-1024-512], // the last one
+		"longer":        append(sampleTar(t, time.Unix(0, 0))[:len(was)-1024], tarFile(t, "zz", padding)...),
 	} {
-		folder := sampleFolder(t, t.TempDir())
-		r := sampleRequest(t, folder)
+		dir := t.TempDir()
+		source := write(t, filepath.Join(dir, "root.tar"), was)
+		r := sampleRequest(t, source)
+		r.Override.WorkingDir, r.Override.Entrypoint = "/", []string{"/srv/app"}
 		r.CheckReproducible = true
-		r.Progress = func(stage string, done, total int64) {
-			if stage == StageWrite && done == total {
-				if err := change(folder); err != nil && name != "gone" {
-					t.Error(err)
-				}
+		r.Progress = func(stage string, _, _ int64) {
+			if stage != StageWrite {
+				return
+			}
+			next := write(t, filepath.Join(dir, "next.tar"), now)
+			if err := os.Rename(next, source); err != nil {
+				t.Skip("an open file cannot be replaced here")
 			}
 		}
 		_, err := Build(t.Context(), r)
