@@ -120,8 +120,8 @@ func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
 // Build builds an image. An error leaves no file, and an older image as it was.
-// Refusals of the source are [*reason.Error] in a [*SourceError]; some errors have the hint of
-// package cli.
+// Refusals of the source are [*reason.Error] in a [*SourceError]; some errors have
+// the hint of package cli.
 func Build(ctx context.Context, r Request) (*Result, error) {
 	if (r.Signer == nil) != (r.CertificateFile == nil) {
 		return nil, errors.New("imagebuild: a signature needs a key and a certificate")
