@@ -49,7 +49,7 @@ eif/eifinit/init: eif/eifinit/process
 eif/eifinit/process:
 eif/rootfs: eif eif/eifbuild reason
 eif/contents: eif eif/eifbuild pcr reason
-launch: eif eif/contents eif/eifbuild nsm nsm/softnsm attestation/issuer pcr reason
+launch: eif eif/contents eif/eifbuild eif/eifinit/process nsm nsm/softnsm attestation/issuer pcr reason
 policy: reason
 policy/explain: policy
 policy/generate: policy pcr

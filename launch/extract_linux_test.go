@@ -50,8 +50,8 @@ func TestExtract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(app.cmd, []string{"/closed/file", "", "a b"}) || !slices.Equal(app.env, []string{"A=b=c", "EMPTY="}) {
-		t.Errorf("command %q, environment %q", app.cmd, app.env)
+	if p := app.process; !slices.Equal(p.Args, []string{"/closed/file", "", "a b"}) || !slices.Equal(p.Env, []string{"A=b=c", "EMPTY="}) || p.Dir != "/" || !app.aws {
+		t.Errorf("process %+v", p)
 	}
 	for name, want := range map[string]string{"closed/file": "second", "deep/er/file": "x", "closed/through": "y"} {
 		if got, err := os.ReadFile(filepath.Join(app.root, name)); err != nil || string(got) != want {
@@ -155,6 +155,10 @@ func TestExtractRamdisks(t *testing.T) {
 		return eifbuild.Entry{Name: name, Mode: 0o755, Content: eifbuild.Bytes([]byte(text))}
 	}
 	cmd, env := file("cmd", "/app\n"), file("env", "")
+	own := file("process", "arg=/app\x00dir=/\x00uid=0\x00gid=0\x00")
+	inDir := func(dir string) eifbuild.Entry {
+		return file("process", "arg=/app\x00dir="+dir+"\x00uid=0\x00gid=0\x00")
+	}
 	for name, ramdisks := range map[string][][]eifbuild.Entry{
 		"launch.ramdisk":                  {{cmd, env}},
 		"launch.command: no env":          {nil, {cmd}},
@@ -166,6 +170,19 @@ func TestExtractRamdisks(t *testing.T) {
 		"launch.list: more than a MiB":    {nil, {file("cmd", strings.Repeat("x", maxList+1)), env}},
 		"launch.environment: empty line":  {nil, {cmd, file("env", "A=b\n\n")}},
 		"launch.environment: no name":     {nil, {cmd, file("env", "=b\n")}},
+		"launch.command: all three":       {nil, {cmd, env, own}},
+		"launch.command: process and cmd": {nil, {cmd}, {own}},
+		"launch.command: process and env": {nil, {own, env}},
+		"launch.command: cmd twice":       {nil, {cmd, cmd}},
+		"launch.command: process a link":  {nil, {{Name: "process", Type: eifbuild.Symlink, Mode: 0o777, Link: "cmd"}}},
+		"launch.process: empty":           {nil, {file("process", "")}},
+		"launch.process: list of lines":   {nil, {file("process", "/app\n")}},
+		"launch.process: the last counts": {nil, {own, file("process", "arg=x\x00")}},
+		"launch.list: long process":       {nil, {file("process", strings.Repeat("x", maxList+1))}},
+		"launch.directory: a file":        {nil, {file("rootfs/app", "x"), inDir("/app")}},
+		"launch.directory: below a file":  {nil, {file("rootfs/app", "x"), inDir("/app/x")}},
+		"launch.directory: to nowhere":    {nil, {{Name: "rootfs/a", Type: eifbuild.Symlink, Mode: 0o777, Link: "b"}, inDir("/a")}},
+		"launch.directory: circle":        {nil, {{Name: "rootfs/a", Type: eifbuild.Symlink, Mode: 0o777, Link: "a"}, inDir("/a/b")}},
 		"launch.command: cmd is a folder": {nil, {{Name: "cmd", Type: eifbuild.Dir}, env}},
 	} {
 		rule, _, _ := strings.Cut(name, ":")

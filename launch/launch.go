@@ -13,7 +13,10 @@
 //
 // # What the program gets
 //
-// The command of the image with the environment of the image and nothing else:
+// The command of the image with the environment of the image and nothing else, in
+// the working directory that the image names and, where a namespace allows that,
+// as its user; of an image for AWS's init, which names neither, in "/" as some
+// user. A command is looked for as the init of the image would. Otherwise,
 // standard input is empty, standard output and error go where [Config] says,
 // descriptor 3 is a connected socket in the protocol of package nsm, and
 // descriptor 4 takes requests for connections by name. [Inherited] makes use of
@@ -86,6 +89,7 @@ type Isolation struct {
 	Isolated bool
 	// Root: the program sees the image's files and no others.
 	Root bool
-	// Why has one sentence for each thing that is missing.
+	// Why has one sentence for each thing that is missing, and for each way in
+	// which the program is not whom the image says.
 	Why []string
 }

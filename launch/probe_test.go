@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // A report is what the probe sees.
 type report struct {
 	Args, Env, Interfaces, Root []string
-	UID, PID                    int
+	UID, GID, PID               int
 	WorkDir                     string
 	WorkDirEmpty                bool
 	Descriptors                 []int
@@ -74,7 +74,7 @@ func probe(mode string) error {
 }
 
 func probeEverything() error {
-	r := report{Args: os.Args, Env: os.Environ(), UID: os.Getuid(), PID: os.Getpid()}
+	r := report{Args: os.Args, Env: os.Environ(), UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid()}
 	// What Go opened itself closes on exec, what was inherited cannot have that
 	// mark.
 	for fd := range 1024 {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is a started program.
-type process struct {
+// A child is a started program.
+type child struct {
 	pid  int
 	done chan struct{}
 	err  error // valid when done is closed
@@ -25,7 +25,7 @@ type process struct {
 
 // kill ends the program and, where it has no process namespace that ends with
 // it, the processes of its group.
-func (p *process) kill() {
+func (p *child) kill() {
 	select {
 	case <-p.done:
 	default:
@@ -61,7 +61,7 @@ func refused(err error) bool {
 
 // startProcess starts the application with as many namespaces as are allowed.
 // files become descriptors 3 and up.
-func startProcess(c *Config, app *application, work string, files []*os.File) (*process, Isolation, error) {
+func startProcess(c *Config, app *application, work string, files []*os.File) (*child, Isolation, error) {
 	program, err := app.program()
 	if err != nil {
 		return nil, Isolation{}, err
@@ -72,7 +72,9 @@ func startProcess(c *Config, app *application, work string, files []*os.File) (*
 		chroot := inRoot && (flags&unix.CLONE_NEWUSER != 0 || os.Geteuid() == 0)
 		p, err := startOne(c, app, program, work, files, flags, chroot)
 		if err == nil {
-			return p, describe(flags, chroot, inRoot, interpreter, firstErr), nil
+			i := describe(flags, chroot, inRoot, interpreter, firstErr)
+			i.Why = append(i.Why, app.otherUser(flags)...)
+			return p, i, nil
 		}
 		if firstErr == nil {
 			firstErr = err
@@ -103,8 +105,42 @@ func describe(flags uintptr, chroot, inRoot bool, interpreter string, refusal er
 	return i
 }
 
+// insideUser is whom a program runs as in a namespace of which it must not be
+// root: root there could leave its root folder.
+const insideUser = 1000
+
+// user returns as whom the program runs with these namespaces, as it sees it. A
+// user namespace has one user and one group: more only root could give it.
+func (a *application) user(flags uintptr) (uid, gid int) {
+	switch {
+	case flags&unix.CLONE_NEWUSER == 0:
+		return os.Geteuid(), os.Getegid()
+	case a.aws:
+		return insideUser, insideUser
+	case a.process.UID == 0:
+		return insideUser, int(a.process.GID)
+	}
+	return int(a.process.UID), int(a.process.GID)
+}
+
+// otherUser says how the user differs from the one that the image names. Images
+// for AWS's init name none.
+func (a *application) otherUser(flags uintptr) (why []string) {
+	if a.aws {
+		return nil
+	}
+	p := &a.process
+	if uid, gid := a.user(flags); uid != int(p.UID) || gid != int(p.GID) {
+		why = append(why, fmt.Sprintf("it runs as user %d and group %d, not as user %d and group %d", uid, gid, p.UID, p.GID))
+	}
+	if len(p.Groups) > 0 {
+		why = append(why, fmt.Sprintf("it is not in the further groups that the image gives it: %d", p.Groups))
+	}
+	return why
+}
+
 // startOne starts the program with exactly these namespaces.
-func startOne(c *Config, app *application, program, work string, files []*os.File, flags uintptr, chroot bool) (*process, error) {
+func startOne(c *Config, app *application, program, work string, files []*os.File, flags uintptr, chroot bool) (*child, error) {
 	if c.refuse != nil {
 		if err := c.refuse(flags); err != nil {
 			return nil, err
@@ -112,9 +148,9 @@ func startOne(c *Config, app *application, program, work string, files []*os.Fil
 	}
 	cmd := &exec.Cmd{
 		Path:       program,
-		Args:       app.cmd,
-		Env:        append([]string{}, app.env...), // nil would mean this process's
-		Dir:        "/",
+		Args:       app.process.Args,
+		Env:        append([]string{}, app.process.Env...), // nil would mean this process's
+		Dir:        app.process.Dir,
 		Stdout:     c.Stdout,
 		Stderr:     c.Stderr,
 		ExtraFiles: files,
@@ -129,18 +165,21 @@ func startOne(c *Config, app *application, program, work string, files []*os.Fil
 		cmd.SysProcAttr.Chroot = app.root
 	} else {
 		cmd.Path, cmd.Dir = filepath.Join(app.root, program), work
+		if dir, err := resolve(app.root, app.process.Dir); err == nil && dir != "/" {
+			cmd.Dir = filepath.Join(app.root, dir)
+		}
 	}
 	if flags&unix.CLONE_NEWUSER != 0 {
 		// Not root in there: the first exec drops the capabilities with which
 		// the root was changed.
-		const inside = 1000
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside, HostID: os.Getegid(), Size: 1}}
+		uid, gid := app.user(flags)
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: os.Getegid(), Size: 1}}
 	}
 	if err := closeOnExec(); err != nil {
 		return nil, err
 	}
-	p := &process{done: make(chan struct{})}
+	p := &child{done: make(chan struct{})}
 	started := make(chan error)
 	go p.run(cmd, started)
 	if err := <-started; err != nil {
@@ -153,7 +192,7 @@ func startOne(c *Config, app *application, program, work string, files []*os.Fil
 // not used for anything else: no_new_privs belongs to a thread and is inherited
 // from it, and a parent death signal is sent when the thread ends that made the
 // process.
-func (p *process) run(cmd *exec.Cmd, started chan<- error) {
+func (p *child) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		started <- err

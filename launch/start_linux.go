@@ -27,7 +27,7 @@ type Enclave struct {
 	measurements pcr.Measurements
 	moduleID     string
 	isolation    Isolation
-	process      *process
+	process      *child
 
 	dir    string // private, removed at the end
 	cancel context.CancelFunc
