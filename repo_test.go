@@ -50,6 +50,7 @@ eif/eifinit/process:
 eif/rootfs: eif eif/eifbuild reason
 eif/contents: eif eif/eifbuild pcr reason
 launch: eif eif/contents eif/eifbuild eif/eifinit/process nsm nsm/softnsm attestation/issuer pcr reason
+eif/eifdiff: eif eif/contents eif/eifbuild eif/eifinit/process pcr reason
 policy: reason
 policy/explain: policy
 policy/generate: policy pcr
