@@ -184,7 +184,7 @@ func TestItems(t *testing.T) {
 // TestRandomEdits: whatever is changed in a tree, the report is empty if and only
 // if the measured bytes are the same, and explains every register that differs.
 func TestRandomEdits(t *testing.T) {
-	randomEdits(t, 200)
+	randomEdits(t, 100)
 }
 
 func TestRandomEditsLong(t *testing.T) {
