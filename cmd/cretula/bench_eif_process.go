@@ -8,12 +8,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/imagebuild"
 )
 
 // benchEIFProcess is the hidden command of the process that is measured.
@@ -22,16 +25,20 @@ const benchEIFProcess = "eif-process"
 // An eifBenchJob is what the process is told.
 type eifBenchJob struct {
 	Image string `json:"image"`
-	// Rounds is how often pass and describe take turns; 0 describes the image
-	// once, for its memory.
+	// Tree is the folder to build it of, with Kernel; "" describes it.
+	Tree   string `json:"tree"`
+	Kernel string `json:"kernel"`
+	// Rounds is how often pass and work take turns; 0 does the work once, for its
+	// memory.
 	Rounds int `json:"rounds"`
 }
 
 // An eifBenchAnswer has the nanoseconds of each round, and the most memory that
-// the process had resident, 0 if nobody knows.
+// the process had resident, 0 if nobody knows. Read is empty where nothing is built.
 type eifBenchAnswer struct {
 	Pass      []int64 `json:"pass_ns"`
-	Describe  []int64 `json:"describe_ns"`
+	Read      []int64 `json:"read_ns,omitempty"`
+	Work      []int64 `json:"work_ns"`
 	PeakBytes int64   `json:"peak_bytes"`
 }
 
@@ -58,24 +65,29 @@ func newBenchEIFProcess(env *cli.Env) *cobra.Command {
 }
 
 func (j eifBenchJob) run(ctx context.Context, env *cli.Env) (*eifBenchAnswer, error) {
-	answer := &eifBenchAnswer{Pass: []int64{}, Describe: []int64{}}
-	timed := func(times *[]int64, f func() error) error {
-		start := time.Now()
-		err := f()
-		*times = append(*times, time.Since(start).Nanoseconds())
-		return err
+	answer := &eifBenchAnswer{}
+	type step struct {
+		times *[]int64
+		run   func() error
 	}
-	describe := func() error { return describeEIF(ctx, env, j.Image) }
+	work := func() error { return describeEIF(ctx, env, j.Image) }
+	steps := []step{{&answer.Pass, func() error { return passSHA384(j.Image) }}}
+	if j.Tree != "" {
+		work = func() error { return j.build(ctx) }
+		steps = append(steps, step{&answer.Read, func() error { return readTree(j.Tree) }})
+	}
+	steps = append(steps, step{&answer.Work, work})
 	// The first time is not counted: it warms up the system's cache.
-	if err := describe(); err != nil {
+	if err := work(); err != nil {
 		return nil, err
 	}
 	for range j.Rounds {
-		if err := timed(&answer.Pass, func() error { return passSHA384(j.Image) }); err != nil {
-			return nil, err
-		}
-		if err := timed(&answer.Describe, describe); err != nil {
-			return nil, err
+		for _, s := range steps {
+			start := time.Now()
+			if err := s.run(); err != nil {
+				return nil, err
+			}
+			*s.times = append(*s.times, time.Since(start).Nanoseconds())
 		}
 	}
 	var err error
@@ -83,17 +95,34 @@ func (j eifBenchJob) run(ctx context.Context, env *cli.Env) (*eifBenchAnswer, er
 	return answer, err
 }
 
-// passSHA384 hashes a file once.
-func passSHA384(name string) error {
+// build makes the image as "eif build" does.
+func (j eifBenchJob) build(ctx context.Context) error {
+	_, err := imagebuild.Build(ctx, imagebuild.Request{
+		Source: "dir:" + j.Tree, Kernel: j.Kernel, Output: j.Image, Override: imagebuild.Override{Cmd: []string{"/large/0"}},
+	})
+	return err
+}
+
+// readTree reads every file of a folder.
+func readTree(dir string) error {
+	buffer := make([]byte, 128<<10)
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		return readFile(name, buffer, func([]byte) {})
+	})
+}
+
+func readFile(name string, buffer []byte, use func([]byte)) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	h, buffer := sha512.New384(), make([]byte, 128<<10)
 	for {
 		n, err := f.Read(buffer)
-		h.Write(buffer[:n])
+		use(buffer[:n])
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -101,4 +130,10 @@ func passSHA384(name string) error {
 			return err
 		}
 	}
+}
+
+// passSHA384 hashes a file once.
+func passSHA384(name string) error {
+	h := sha512.New384()
+	return readFile(name, make([]byte, 128<<10), func(data []byte) { h.Write(data) })
 }
