@@ -25,7 +25,7 @@ func TestRulesDocument(t *testing.T) {
 		if !strings.HasPrefix(line, "| `eif.") {
 			continue
 		}
-		for _, id := range regexp.MustCompile("`(eif\\.[a-z.]+)`").FindAllStringSubmatch(strings.SplitN(line, "|", 3)[1], -1) {
+		for _, id := range regexp.MustCompile("`(eif\\.[a-z.-]+)`").FindAllStringSubmatch(strings.SplitN(line, "|", 3)[1], -1) {
 			if documented[id[1]] {
 				t.Errorf("%s is there twice", id[1])
 			}

@@ -34,6 +34,9 @@ signature into the image, and takes none that does not verify.`,
   $ cretula eif attach-signature app.eif --certificate cert.pem --signature tbs.sig`,
 		Args: exactArguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if digest && asJSON {
+				return cli.Usagef("--json prints the digest too: leave --digest out")
+			}
 			data, _, err := certificate.read(env)
 			if err != nil {
 				return err
@@ -74,7 +77,6 @@ signature into the image, and takes none that does not verify.`,
 	certificate.register(cmd)
 	cmd.Flags().BoolVar(&digest, "digest", false, "write the hash of these bytes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object with both")
-	cmd.MarkFlagsMutuallyExclusive("digest", "json")
 	return cmd
 }
 

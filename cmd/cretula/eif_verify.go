@@ -48,15 +48,16 @@ unless --allow-unsigned is given.`,
 	flags.StringVar(&f.certificate, "certificate", "", "expected signing certificate, a PEM `FILE`")
 	flags.BoolVar(&f.allowUnsigned, "allow-unsigned", false, "accept an image without a signature")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object")
-	cmd.MarkFlagsMutuallyExclusive("pcr8", "certificate")
-	cmd.MarkFlagsMutuallyExclusive("allow-unsigned", "pcr8")
-	cmd.MarkFlagsMutuallyExclusive("allow-unsigned", "certificate")
 	return cmd
 }
 
 // expected returns the PCR8 that is to be there; nil if none is named.
 func (f *eifVerifyFlags) expected(env *cli.Env) (*pcr.Digest, error) {
 	switch {
+	case f.pcr8 != "" && f.certificate != "":
+		return nil, cli.Usagef("--pcr8 and --certificate say the same: give one of them")
+	case f.allowUnsigned && (f.pcr8 != "" || f.certificate != ""):
+		return nil, cli.Usagef("an image without a signature has no PCR8: --allow-unsigned contradicts --pcr8 and --certificate")
 	case f.pcr8 != "":
 		d, err := pcr.ParseDigest(f.pcr8)
 		if err != nil {
