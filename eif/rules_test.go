@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// ofTheFile are the rules of reading and measuring.
-var ofTheFile = regexp.MustCompile(`^eif\.(header|table|section|kernel|cmdline|metadata|signature|crc$|trailing$|truncated$)`)
+// ofTheFile are the rules of reading, measuring and signing.
+var ofTheFile = regexp.MustCompile(`^eif\.(header|table|section|kernel|cmdline|metadata|signature|certificate|sign|key|crc$|trailing$|truncated$)`)
 
 // TestRulesDocument: docs/rules.md has the rules of enclave images that are used, and no others.
 func TestRulesDocument(t *testing.T) {
@@ -59,7 +59,7 @@ func TestRulesDocument(t *testing.T) {
 // rulesOf finds ids in source, those that are put together among them.
 func rulesOf(source string) []string {
 	var ids []string
-	for _, m := range regexp.MustCompile(`"(eif\.[a-z.]*[a-z])"`).FindAllStringSubmatch(source, -1) {
+	for _, m := range regexp.MustCompile(`"(eif\.[a-z.-]*[a-z])"`).FindAllStringSubmatch(source, -1) {
 		ids = append(ids, m[1])
 	}
 	if strings.Contains(source, `"eif.metadata."+rule`) {
