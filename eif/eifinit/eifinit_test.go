@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/internal/need"
 )
 
 var write = flag.Bool("write", false, "write the binaries instead of comparing them")
@@ -83,6 +84,45 @@ func TestBinaries(t *testing.T) {
 		if pinned := Binary(a.arch); !bytes.Equal(built, pinned) {
 			t.Errorf("%s is not what the source makes (SHA-256 %x, the source %x). If the change is meant, run 'go generate ./eif/eifinit' "+
 				"and say in the commit that PCR1 of all normalised images changes", a.file, sha256.Sum256(pinned), sha256.Sum256(built))
+		}
+	}
+}
+
+// TestBinariesElsewhere: the bytes depend neither on where the checkout, the caches
+// and the home folder are, nor on anything that is there.
+func TestBinariesElsewhere(t *testing.T) {
+	need.Long(t)
+	needToolchain(t)
+	if runtime.Version() != Toolchain {
+		t.Skipf("%s would have to be downloaded again", Toolchain)
+	}
+	dir := t.TempDir()
+	checkout := filepath.Join(dir, "some where", "else")
+	for _, part := range []string{"eif/eifinit/init", "eif/eifinit/process"} {
+		if err := os.CopyFS(filepath.Join(checkout, filepath.FromSlash(part)), os.DirFS(filepath.Join("..", "..", filepath.FromSlash(part)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join("..", "..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(checkout, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"HOME=" + dir, "GOPROXY=off", "GOFLAGS=-modcacherw"}
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "TMPDIR"} {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, name+"="+path)
+	}
+	for _, a := range architectures {
+		if built := build(t, checkout, a.env, env...); !bytes.Equal(built, Binary(a.arch)) {
+			t.Errorf("%s: built elsewhere, the bytes differ", a.file)
 		}
 	}
 }
