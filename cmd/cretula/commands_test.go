@@ -29,15 +29,15 @@ flags of each, and mostly an example.
   line that begins with ` + "`cretula:`" + `, where something can be done a second one that begins
   with ` + "`hint:`" + `. Whoever reads standard output by program never has to look for the end
   of a remark.
-- ` + "`--json`" + ` prints one JSON object, indented, in a form with a name (` + "`\"schema\"`" + `) or in
-  AWS's own. Members are added, not renamed.
+- ` + "`--json`" + ` prints a JSON object, in a form with a name (` + "`\"schema\"`" + `) or in AWS's own; of
+  audit records, one to a line. Members are added, not renamed.
 - Names of files, and what others wrote, are printed with every control character
   escaped. Nothing depends on colour, on the width of a terminal or on a language.
 - ` + "`-`" + ` is standard input where one file is read from front to back. Binary data do not go
   to a terminal.
 - Secrets are taken from files and the environment, never from flags, and are not
   printed.
-- A file that is made appears whole or not at all.
+- An image file appears whole or not at all.
 - The first interrupt ends a command in order, the second at once.
 
 ## Exit status
