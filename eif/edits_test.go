@@ -299,6 +299,31 @@ func unmeasuredPlaces(im *Image) []int {
 	return places
 }
 
+// TestEveryPrefix: no file that was cut is taken, its checksum put right or not,
+// nor is one with any bit of its header changed.
+func TestEveryPrefix(t *testing.T) {
+	for n, file := range editFiles(t) {
+		for size := range file {
+			for _, cut := range [][]byte{file[:size], fixCRC(file[:size])} {
+				_, m, err := judge(cut, signatureClock)
+				if err == nil || m.Len() != 0 {
+					t.Fatalf("file %d, cut to %d bytes: accepted", n, size)
+				}
+				checkReason(t, err)
+			}
+		}
+		for bit := range HeaderSize * 8 {
+			changed := bytes.Clone(file)
+			changed[bit/8] ^= 1 << (bit % 8)
+			_, m, err := judge(changed, signatureClock)
+			if err == nil || m.Len() != 0 {
+				t.Fatalf("file %d, bit %d changed: accepted", n, bit)
+			}
+			checkReason(t, err)
+		}
+	}
+}
+
 // TestMeasuredEdits: whichever measured byte changes, and the checksum with it,
 // PCR0 changes, and PCR1 or PCR2 as the section has it.
 func TestMeasuredEdits(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/elliptic"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -117,6 +118,14 @@ func (d *MetadataDescription) marshal() ([]byte, error) {
 func FuzzMetadata(f *testing.F) {
 	seeds := append(sharedSeeds(f, "inputs/metadata-*.json"), testMetadataBytes(f),
 		[]byte(`{"ImageName":"a","ImageVersion":"b","BuildMetadata":{},"DockerInfo":null,"CustomMetadata":[1,{"a":2}]}`))
+	good := seeds[len(seeds)-2]
+	for _, custom := range []string{`[{"a":1,"b":[{"a":"\ud83d\ude00"}]}]`, `{"a":1,"\u0061":2}`, `"\ud800"`, `{"a\"":["\\",{}],"a":[[[]]]}`} {
+		seed := bytes.Replace(good, []byte(`"CustomMetadata":null`), []byte(`"CustomMetadata":`+custom), 1)
+		if bytes.Equal(seed, good) {
+			f.Fatal("the seed lacks what it is for")
+		}
+		seeds = append(seeds, seed)
+	}
 	for _, s := range seeds {
 		f.Add(s)
 	}
@@ -127,6 +136,9 @@ func FuzzMetadata(f *testing.F) {
 				t.Fatalf("refused without a reason: %v", err)
 			}
 			return
+		}
+		if problem := jsonProblem(data); problem != "" {
+			t.Fatalf("accepted with %s", problem)
 		}
 		encoded, err := m.Encode()
 		if err != nil {
@@ -256,4 +268,46 @@ func byTable(file []byte) pcr.Set {
 		}
 	}
 	return naive(assemble(4, 0, sections...))
+}
+
+// jsonProblem finds with the decoder of the standard library what metadata must
+// not have.
+func jsonProblem(data []byte) string {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var value func(depth int) string
+	value = func(depth int) string {
+		token, err := dec.Token()
+		if err != nil {
+			return err.Error()
+		}
+		open, composite := token.(json.Delim)
+		if !composite {
+			return ""
+		}
+		if depth++; depth > maxDepth {
+			return "too many levels"
+		}
+		seen := map[string]bool{}
+		for dec.More() {
+			if open == '{' {
+				key, err := dec.Token()
+				if err != nil {
+					return err.Error()
+				}
+				if seen[key.(string)] {
+					return "a key twice"
+				}
+				seen[key.(string)] = true
+			}
+			if problem := value(depth); problem != "" {
+				return problem
+			}
+		}
+		if _, err := dec.Token(); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	return value(0)
 }

@@ -85,7 +85,11 @@ func verifyImage(env *cli.Env, name string, im *eif.Image, m pcr.Measurements) e
 		return nil
 	}
 	pcr0, _ := m.Get(0)
-	return inFile(name, s.Verify(pcr0, env.Now()))
+	err := inFile(name, s.Verify(pcr0, env.Now()))
+	if err != nil {
+		return cli.WithHint(err, "'cretula eif verify' says what nitro-cli and the platform would make of it")
+	}
+	return nil
 }
 
 // registers returns those that follow from the flags.
