@@ -28,6 +28,7 @@ func newEIFCommand(env *cli.Env) *cobra.Command {
 		newEIFListCommand(env),
 		newEIFCatCommand(env),
 		newEIFExtractCommand(env),
+		newEIFDiffCommand(env),
 	)
 }
 

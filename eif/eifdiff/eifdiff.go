@@ -111,7 +111,9 @@ type Summary struct {
 	Ramdisk int `json:"ramdisk"`
 	A       int `json:"a"`
 	B       int `json:"b"`
-	// Differ is how many names differ in at least one respect.
+	// Names is how many names there are in either, and Differ how many of them
+	// differ in at least one respect.
+	Names  int `json:"names"`
 	Differ int `json:"differ"`
 }
 

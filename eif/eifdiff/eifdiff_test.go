@@ -136,7 +136,7 @@ func TestNotes(t *testing.T) {
 	}
 	later.data = "2"
 	app(later)(&b)
-	if r := compare(t, a.side(t), b.side(t)); len(r.Differences) != 2 || r.Differences[1].Note != "" || r.Ramdisks[0] != (Summary{Ramdisk: 2, A: 1, B: 1, Differ: 1}) {
+	if r := compare(t, a.side(t), b.side(t)); len(r.Differences) != 2 || r.Differences[1].Note != "" || r.Ramdisks[0] != (Summary{Ramdisk: 2, A: 1, B: 1, Names: 1, Differ: 1}) {
 		t.Errorf("%+v", r)
 	}
 }

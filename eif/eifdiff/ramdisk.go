@@ -223,7 +223,12 @@ func (c *comparison) entries(n int, where string) error {
 			p.lone(e, taken[plain(e.Name)] > 0, false)
 		}
 	}
-	p.summary.Differ = len(p.changed)
+	p.summary.Differ, p.summary.Names = len(p.changed), len(a.names)
+	for name := range p.changed {
+		if a.names[name] == nil {
+			p.summary.Names++
+		}
+	}
 	p.order()
 	p.form(a.compressed, compressed, where, c.listed == before)
 	c.report.Ramdisks = append(c.report.Ramdisks, p.summary)
