@@ -59,7 +59,8 @@ var exitMeanings = map[reason.Reason]string{
 	reason.Unsupported:  "a device, feature or algorithm that is not there",
 }
 
-const commandPageFoot = `| 130 | Interrupted. |
+const commandPageFoot = `| 9 | ` + "`eif diff`" + ` could not compare, for want of a file that can be read: what is 1 elsewhere. |
+| 130 | Interrupted. |
 
 The reasons, and the rules below them, are in [rules.md](rules.md). ` + "`cretula nitro-cli`" + ` has the
 exit statuses of AWS's tool instead ([nitro-cli.md](nitro-cli.md)).
