@@ -10,6 +10,7 @@ import (
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/reason"
 )
 
 // A Mode is a way to make ramdisks out of a file tree. docs/formats/eif.md
@@ -59,6 +60,14 @@ var (
 // start.
 var ErrNoCommand = errors.New("the image has no command to start")
 
+func malformed(rule, format string, args ...any) error {
+	return reason.New(reason.Malformed, "build."+rule, format, args...)
+}
+
+func unsupported(rule, format string, args ...any) error {
+	return reason.New(reason.Unsupported, "build."+rule, format, args...)
+}
+
 // DefaultCmdline returns the kernel command line of AWS's images for an
 // architecture.
 func DefaultCmdline(arch eif.Arch) string {
@@ -100,6 +109,8 @@ type Config struct {
 
 // Build writes an unsigned image of two ramdisks to w and returns its
 // measurements. The same Config gives the same bytes, on any machine, any day.
+// Refusals of the tree and of how to start it are [*reason.Error] with a rule id
+// that begins with "build.".
 // Contents are read as they are needed, and never held whole. After an error w
 // holds half an image: write to a temporary file and rename it.
 func Build(ctx context.Context, w io.WriteSeeker, c Config) (pcr.Measurements, error) {

@@ -60,7 +60,7 @@ func Archive(entries []Entry) (*Ramdisk, error) {
 	for i := range entries {
 		e := &entries[i]
 		if err := checkEntry(e); err != nil {
-			return nil, fmt.Errorf("eifbuild: %.200q: %w", e.Name, err)
+			return nil, fmt.Errorf("%.200q: %w", e.Name, err)
 		}
 		r.size += aligned(cpioHeader+int64(len(e.Name))+1, 4) + aligned(e.contentSize(), 4)
 	}
@@ -85,7 +85,7 @@ func findLinks(entries []Entry) (map[int]fileLinks, error) {
 		if e.Type == Hardlink {
 			f := files[e.Link]
 			if f < 0 || e.Name == e.Link {
-				return nil, fmt.Errorf("eifbuild: %.200q: a hard link to %.200q, which is no file before it", e.Name, e.Link)
+				return nil, malformed("hardlink", "%.200q: a hard link to %.200q, which is no file before it", e.Name, e.Link)
 			}
 			names[f] = append(names[f], i)
 		} else if _, wanted := files[e.Name]; wanted && e.Type != Dir && e.Type != Symlink {
@@ -205,28 +205,28 @@ func (r *archiveReader) Close() error {
 
 func checkEntry(e *Entry) error {
 	if err := validName(e.Name, e.Type == Dir); err != nil {
-		return err
+		return malformed("name", "%w", err)
 	}
 	if e.Name == trailer {
-		return fmt.Errorf("this name ends an archive")
+		return malformed("name", "this name ends an archive")
 	}
 	if _, ok := typeBits[e.Type]; !ok && e.Type != Hardlink {
-		return fmt.Errorf("a %v is no kind of file", e.Type)
+		return malformed("type", "a %v is no kind of file", e.Type)
 	}
 	if e.Mode > 0o7777 {
-		return fmt.Errorf("mode %#o has more than permission bits", e.Mode)
+		return malformed("mode", "mode %#o has more than permission bits", e.Mode)
 	}
 	if e.MTime < 0 || e.MTime > math.MaxUint32 {
-		return fmt.Errorf("time %d does not fit 32 bits", e.MTime)
+		return unsupported("time", "time %d does not fit 32 bits", e.MTime)
 	}
 	if e.Content.Size < 0 || e.Content.Size > math.MaxUint32 {
-		return fmt.Errorf("%d bytes do not fit 32 bits", e.Content.Size)
+		return unsupported("size", "%d bytes do not fit 32 bits", e.Content.Size)
 	}
 	if e.Type != File && e.Content.Size != 0 {
-		return fmt.Errorf("a %v has no content", e.Type)
+		return malformed("type", "a %v has no content", e.Type)
 	}
 	if e.Type == Symlink && (e.Link == "" || len(e.Link) > maxName || strings.ContainsRune(e.Link, 0)) {
-		return fmt.Errorf("%.60q is no target of a symbolic link", e.Link)
+		return malformed("link", "%.60q is no target of a symbolic link", e.Link)
 	}
 	return nil
 }

@@ -74,19 +74,19 @@ func (c *Config) startFiles(p process.Process) ([]Entry, error) {
 	if !c.AWSInit {
 		data, err := p.Encode()
 		if err != nil {
-			return nil, fmt.Errorf("eifbuild: %w", err)
+			return nil, malformed("process", "%w", err)
 		}
 		return []Entry{builtFile(process.FileName, 0o644, string(data))}, nil
 	}
 	if p.Dir != "/" {
 		if !c.IgnoreWorkingDir {
-			return nil, fmt.Errorf("eifbuild: WORKDIR %.200q: %w", p.Dir, ErrIgnoredWorkingDir)
+			return nil, unsupported("workdir", "WORKDIR %.200q: %w", p.Dir, ErrIgnoredWorkingDir)
 		}
 		c.Note(fmt.Sprintf("WORKDIR %s is ignored: %v", p.Dir, ErrIgnoredWorkingDir))
 	}
 	if p.UID != 0 || p.GID != 0 {
 		if !c.IgnoreUser {
-			return nil, fmt.Errorf("eifbuild: USER %.100q: %w", c.User, ErrIgnoredUser)
+			return nil, unsupported("user", "USER %.100q: %w", c.User, ErrIgnoredUser)
 		}
 		c.Note(fmt.Sprintf("USER %s is ignored: %v", c.User, ErrIgnoredUser))
 	}

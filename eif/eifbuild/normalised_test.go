@@ -18,6 +18,7 @@ import (
 
 	"github.com/cretula/cretula/eif/eifinit/process"
 	"github.com/cretula/cretula/internal/need"
+	"github.com/cretula/cretula/reason"
 )
 
 func text(name, content string) Entry {
@@ -348,8 +349,11 @@ func TestStartRefusals(t *testing.T) {
 		"newline in USER":         {Config{Cmd: []string{"/app"}, User: "1\n"}, "a colon"},
 	} {
 		c.config.Entries = tree
-		if _, _, _, err := normal(c.config); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, _, _, err := normal(c.config)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
+		} else if r, ok := reason.Of(err); !ok || r != reason.Malformed {
+			t.Errorf("%s: %v has the reason %v", name, err, r)
 		}
 	}
 	for name, passwd := range map[string]Entry{
@@ -457,7 +461,7 @@ func TestOtherReaders(t *testing.T) {
 
 // TestNormalisedMemory: a folder with more than memory should hold goes through.
 func TestNormalisedMemory(t *testing.T) {
-	size := int64(256 << 20)
+	size := int64(96 << 20)
 	if os.Getenv("CRETULA_LONG") == "1" {
 		size = 12 << 30
 	}
@@ -504,4 +508,29 @@ func TestManyFilesMemory(t *testing.T) {
 	}); peak > files*1000 {
 		t.Errorf("%d files took %d bytes of heap", files, peak)
 	}
+}
+
+// FuzzStart: whatever the accounts of an image and its configuration say, the
+// result is a process that the init accepts, or a refusal with a reason.
+func FuzzStart(f *testing.F) {
+	const passwd, group = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n", "app:x:1001:\naudio:x:29:app,app\n"
+	f.Add(passwd, group, "app", "/srv", "A=1")
+	f.Add(passwd, group, "1000:audio", "/link/../x", "PATH=")
+	f.Add("a:::", "b", ":", "/tmp", "HOME=x")
+	f.Add("::4294967295:1", "x:x:-1:a", "4294967295", "//", "=")
+	f.Fuzz(func(t *testing.T, passwd, group, user, dir, env string) {
+		_, names, p, err := normal(Config{
+			Cmd: []string{"/app"}, User: user, WorkingDir: dir, Env: []string{env},
+			Entries: []Entry{program("app"), text("etc/passwd", passwd), text("etc/group", group), symlink("link", "link2/."), symlink("link2", "etc")},
+		})
+		if err != nil {
+			if _, ok := reason.Of(err); !ok {
+				t.Fatalf("refused without a reason: %v", err)
+			}
+			return
+		}
+		if len(names) < 10 || p.UID == 1<<32-1 || p.GID == 1<<32-1 {
+			t.Fatalf("%q, %+v", names, p)
+		}
+	})
 }

@@ -105,7 +105,7 @@ func ApplicationRamdisk(tree []Entry, cmd, env []string) (*Ramdisk, error) {
 // awsStartFiles returns the files that tell AWS's init what to start.
 func awsStartFiles(cmd, env []string) ([]Entry, error) {
 	if len(cmd) == 0 || cmd[0] == "" {
-		return nil, fmt.Errorf("eifbuild: %w", ErrNoCommand)
+		return nil, malformed("command", "%w", ErrNoCommand)
 	}
 	cmdFile, err := joinLines(CmdFile, cmd)
 	if err != nil {
@@ -122,7 +122,7 @@ func joinLines(file string, list []string) (string, error) {
 	var b strings.Builder
 	for _, s := range list {
 		if strings.ContainsAny(s, "\n\x00") {
-			return "", fmt.Errorf("eifbuild: %s: %.40q holds a newline or a NUL", file, s)
+			return "", malformed("line", "%s: %.40q holds a newline or a NUL", file, s)
 		}
 		b.WriteString(s)
 		b.WriteByte('\n')
@@ -137,7 +137,7 @@ func rootEntries(tree []Entry) ([]Entry, error) {
 	seen := make(map[string]bool)
 	for _, e := range tree {
 		if err := validName(e.Name, e.Type == Dir); err != nil {
-			return nil, fmt.Errorf("eifbuild: %w", err)
+			return nil, malformed("name", "%w", err)
 		}
 		if e.Type == Dir && !strings.HasSuffix(e.Name, "/") {
 			e.Name += "/"
@@ -147,7 +147,7 @@ func rootEntries(tree []Entry) ([]Entry, error) {
 		}
 		seen[e.Name] = true
 		if err := translate(&e); err != nil {
-			return nil, fmt.Errorf("eifbuild: %s: %w", e.Name, err)
+			return nil, malformed("tree", "%.200q: %w", e.Name, err)
 		}
 		e.Name = RootFS + "/" + e.Name
 		entries = append(entries, e)

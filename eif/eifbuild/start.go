@@ -24,21 +24,21 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 func (c *Config) start(t *tree) (process.Process, error) {
 	p := process.Process{Args: slices.Concat(c.Entrypoint, c.Cmd)}
 	if len(p.Args) == 0 || p.Args[0] == "" {
-		return p, fmt.Errorf("eifbuild: %w", ErrNoCommand)
+		return p, malformed("command", "%w", ErrNoCommand)
 	}
 	who, err := t.user(c.User)
 	if err != nil {
-		return p, fmt.Errorf("eifbuild: USER %.100q: %w", c.User, err)
+		return p, fmt.Errorf("USER %.100q: %w", c.User, err)
 	}
 	p.UID, p.GID, p.Groups = who.uid, who.gid, who.groups
 	if p.Env, err = environment(c.Env, who.home); err != nil {
 		return p, err
 	}
 	if p.Dir, err = t.workingDir(c.WorkingDir); err != nil {
-		return p, fmt.Errorf("eifbuild: WORKDIR %.200q %w", c.WorkingDir, err)
+		return p, malformed("workdir", "WORKDIR %.200q %w", c.WorkingDir, err)
 	}
 	if err := t.findProgram(p); err != nil {
-		return p, fmt.Errorf("eifbuild: the command %.200q %w", p.Args[0], err)
+		return p, malformed("command", "the command %.200q %w", p.Args[0], err)
 	}
 	return p, nil
 }
@@ -51,7 +51,7 @@ func environment(env []string, home string) ([]string, error) {
 	for _, v := range env {
 		name, _, ok := strings.Cut(v, "=")
 		if !ok || name == "" {
-			return nil, fmt.Errorf("eifbuild: ENV: %.60q is not NAME=value", v)
+			return nil, malformed("environment", "ENV: %.60q is not NAME=value", v)
 		}
 		if i, there := place[name]; there {
 			list[i] = v

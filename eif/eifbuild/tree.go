@@ -32,7 +32,7 @@ func newTree(list []Entry) (*tree, error) {
 	var waiting []Entry
 	for _, e := range list {
 		if err := validName(e.Name, e.Type == Dir); err != nil {
-			return nil, fmt.Errorf("eifbuild: %w", err)
+			return nil, malformed("name", "%w", err)
 		}
 		e.Name = strings.TrimSuffix(e.Name, "/")
 		if below(e.Name, mountPoints...) {
@@ -49,7 +49,7 @@ func newTree(list []Entry) (*tree, error) {
 			continue
 		}
 		if err := validName(e.Link, false); err != nil {
-			return nil, fmt.Errorf("eifbuild: %.200q: %w", e.Name, err)
+			return nil, malformed("hardlink", "%.200q: %w", e.Name, err)
 		}
 		if !t.link(e) {
 			waiting = append(waiting, e)
@@ -57,7 +57,7 @@ func newTree(list []Entry) (*tree, error) {
 	}
 	for _, e := range waiting {
 		if !t.link(e) {
-			return nil, fmt.Errorf("eifbuild: %.200q: a hard link to %.200q, which is no file of the tree", e.Name, e.Link)
+			return nil, malformed("hardlink", "%.200q: a hard link to %.200q, which is no file of the tree", e.Name, e.Link)
 		}
 	}
 	return t, nil
@@ -128,7 +128,7 @@ func leftover(e *Entry) bool {
 func (t *tree) complete() error {
 	for _, name := range mountPoints {
 		if e, there := t.get(name); there && e.Type != Dir {
-			return fmt.Errorf("eifbuild: %q is a %v; a folder is needed there to mount on", name, e.Type)
+			return malformed("tree", "%q is a %v; a folder is needed there to mount on", name, e.Type)
 		}
 		t.put(builtDir(name)) // Nobody sees this one's mode and owner.
 	}
@@ -154,7 +154,7 @@ func (t *tree) addParents(name string) error {
 	for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
 		e, there := t.get(parent)
 		if there && e.Type != Dir {
-			return fmt.Errorf("eifbuild: %.200q: is below %.200q, which is a %v", name, parent, e.Type)
+			return malformed("tree", "%.200q: is below %.200q, which is a %v", name, parent, e.Type)
 		}
 		if there {
 			// Its own parents are looked at when its turn comes.
@@ -252,7 +252,7 @@ func (t *tree) read(name string, limit int64) (data []byte, err error) {
 		err = fmt.Errorf("has %d bytes; the limit is %d", e.Content.Size, limit)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("/%s %w", name, err)
+		return nil, malformed("user", "/%s %w", name, err)
 	}
 	source := e.Content.source()
 	defer source.Reader.(io.Closer).Close()

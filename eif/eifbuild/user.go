@@ -3,7 +3,6 @@
 package eifbuild
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ type user struct {
 func (t *tree) user(spec string) (user, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	if strings.ContainsAny(spec, "\x00\n") || strings.Contains(group, ":") || hasGroup && group == "" {
-		return user{}, errors.New("want a user, or a user, a colon and a group")
+		return user{}, malformed("user", "want a user, or a user, a colon and a group")
 	}
 	found, account, err := t.account(name)
 	if err != nil {
@@ -66,7 +65,7 @@ func (t *tree) account(name string) (found user, account string, err error) {
 		}
 		gid, gidOK := id(line[3])
 		if !ok || !gidOK || line[0] == "" {
-			return user{}, "", errors.New("the line of /etc/passwd has a name or number that is none")
+			return user{}, "", malformed("user", "the line of /etc/passwd has a name or number that is none")
 		}
 		found.uid, found.gid = uid, gid
 		if len(line) > 5 && line[5] != "" && !strings.ContainsRune(line[5], 0) {
@@ -75,7 +74,7 @@ func (t *tree) account(name string) (found user, account string, err error) {
 		return found, line[0], nil
 	}
 	if !numeric {
-		return user{}, "", errors.New("there is no such user in the image's /etc/passwd")
+		return user{}, "", malformed("user", "there is no such user in the image's /etc/passwd")
 	}
 	found.uid = number
 	return found, "", nil
@@ -98,12 +97,12 @@ func (t *tree) group(name string) (uint32, error) {
 			continue
 		}
 		if !ok {
-			return 0, errors.New("the line of /etc/group has a number that is none")
+			return 0, malformed("user", "the line of /etc/group has a number that is none")
 		}
 		return gid, nil
 	}
 	if !numeric {
-		return 0, errors.New("there is no such group in the image's /etc/group")
+		return 0, malformed("user", "there is no such group in the image's /etc/group")
 	}
 	return number, nil
 }
@@ -122,7 +121,7 @@ func (t *tree) memberships(account string) ([]uint32, error) {
 		}
 		gid, ok := id(line[2])
 		if !ok {
-			return nil, errors.New("a line of /etc/group that lists the user has a number that is none")
+			return nil, malformed("user", "a line of /etc/group that lists the user has a number that is none")
 		}
 		if !seen[gid] {
 			seen[gid] = true
