@@ -91,7 +91,7 @@ internal/rootkeys: internal/cli internal/durable kms/rootkey kms/rootkey/awskms 
 internal/kmsconfig: internal/datadir internal/oidc internal/rootkeys kms/audit kms/kmsapi kms/ledger
 internal/kmsserve: attestation internal/adminsock internal/cli internal/datadir internal/kmsconfig internal/oidc kms kms/kmsserver reason
 internal/imagebuild: eif eif/eifbuild eif/eifinit eif/rootfs internal/cli internal/durable pcr reason
-internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
+internal/stack: internal/adminsock internal/datadir internal/durable attestation/issuer eif eif/eifbuild eif/eifinit kms kms/kmsserver kms/ledger nsm nsm/softnsm pcr reason
 `
 
 // forbidden lists what a package must not import from outside the module.

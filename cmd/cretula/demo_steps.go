@@ -117,9 +117,9 @@ func (d *demo) buildImage(ctx context.Context, s *demoStep) error {
 		return err
 	}
 	s.Outcome, s.ImageBytes, s.PCRs = outcomeOK, info.Size(), &d.measurements.Set
-	s.StandIns = []string{"kernel", "init", "nsm.ko"}
+	s.StandIns = []string{"kernel"}
 	d.tell("image",
-		fmt.Sprintf("app.eif   %.1f MB around this very program; kernel and init are stand-ins", float64(info.Size())/1e6),
+		fmt.Sprintf("app.eif   %.1f MB around this very program; the kernel is a stand-in", float64(info.Size())/1e6),
 		registers(&d.measurements.Set))
 	return nil
 }
@@ -235,7 +235,7 @@ func (d *demo) runEnclave(ctx context.Context, s *demoStep) error {
 	s.CallMillis = math.Round(float64(report.CallMicros)/100) / 10
 	lines := []string{"started, registers 0–15 locked, module " + enclave.ModuleID()}
 	if isolation.Isolated {
-		lines = append(lines, "isolated: no network, no environment, only an NSM and a way to the key service")
+		lines = append(lines, "isolated: no network, no environment but the image's, only an NSM and a way to the key service")
 		for _, missing := range isolation.Why {
 			lines = append(lines, "but "+missing)
 		}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,6 +24,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/spf13/cobra"
 
+	"github.com/cretula/cretula/eif/eifbuild"
 	"github.com/cretula/cretula/enclave"
 	"github.com/cretula/cretula/launch"
 	"github.com/cretula/cretula/nsm"
@@ -117,12 +119,18 @@ func runInside(ctx context.Context) error {
 // An around is what the application finds around itself.
 type around struct {
 	Locked      int      `json:"locked"`      // registers, from PCR0 on without a gap
-	Environment int      `json:"environment"` // variables
+	Environment []string `json:"environment"` // names of variables that are not the image's
 	Network     []string `json:"network"`     // interfaces that are up
 }
 
 func lookAround(ctx context.Context, module nsm.Client) (around, error) {
-	a := around{Environment: len(os.Environ())}
+	a := around{}
+	for _, v := range os.Environ() {
+		if v != "PATH="+eifbuild.DefaultPath && v != "HOME=/" {
+			name, _, _ := strings.Cut(v, "=")
+			a.Environment = append(a.Environment, name)
+		}
+	}
 	for a.Locked < pcr.Count {
 		register, err := module.DescribePCR(ctx, pcr.Index(a.Locked))
 		if err != nil {
@@ -153,8 +161,8 @@ func (a *around) check(isolated bool) error {
 	switch {
 	case a.Locked != bootLocked:
 		return fmt.Errorf("the first %d registers are locked in the enclave, not %d", a.Locked, bootLocked)
-	case a.Environment > 0:
-		return fmt.Errorf("the enclave has %d environment variables", a.Environment)
+	case len(a.Environment) > 0:
+		return fmt.Errorf("the enclave has variables that are not the image's: %q", a.Environment)
 	case isolated && len(a.Network) > 0:
 		return fmt.Errorf("the enclave has a network: %v", a.Network)
 	}

@@ -14,7 +14,7 @@ func TestAroundIsChecked(t *testing.T) {
 		"as told":               {around{Locked: 16}, true, true},
 		"a network, and told":   {around{Locked: 16, Network: []string{"eth0"}}, false, true},
 		"a network":             {around{Locked: 16, Network: []string{"eth0"}}, true, false},
-		"an environment":        {around{Locked: 16, Environment: 1}, false, false},
+		"an environment":        {around{Locked: 16, Environment: []string{"AWS_REGION"}}, false, false},
 		"a register open":       {around{Locked: 15}, true, false},
 		"more locked than told": {around{Locked: 17}, true, false},
 		"nothing reported":      {around{}, true, false},

@@ -238,7 +238,7 @@ func TestStart(t *testing.T) {
 		text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:,:/home/app:/bin/sh\n#odd:x\n\nother:x:1000:7::\n"),
 		text("etc/group", "root:x:0:\napp:x:1001:\naudio:x:29:app,other\nusers:x:100:other,app,app\nagain:x:29:app\n"),
 	}
-	path := "PATH=" + defaultPath
+	path := "PATH=" + DefaultPath
 	for name, c := range map[string]struct {
 		config Config
 		want   process.Process
@@ -395,7 +395,7 @@ func TestAWSInit(t *testing.T) {
 	last := entries[len(entries)-2:]
 	cmd, _ := contentOf(last[0])
 	env, _ := contentOf(last[1])
-	if last[0].Name != CmdFile || last[1].Name != EnvFile || string(cmd) != "/app\nx\n" || string(env) != "PATH="+defaultPath+"\nA=1\nHOME=/\n" {
+	if last[0].Name != CmdFile || last[1].Name != EnvFile || string(cmd) != "/app\nx\n" || string(env) != "PATH="+DefaultPath+"\nA=1\nHOME=/\n" {
 		t.Errorf("%q and %q", cmd, env)
 	}
 	c.WorkingDir = "/srv"

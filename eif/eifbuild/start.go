@@ -12,9 +12,9 @@ import (
 	"github.com/cretula/cretula/eif/eifinit/process"
 )
 
-// defaultPath is the PATH of a program whose image sets none, with Docker and
+// DefaultPath is the PATH of a program whose image sets none, as with Docker and
 // containerd.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // start returns how a container runtime would start the program of the image:
 // ENTRYPOINT and CMD joined, PATH and HOME set where ENV does not (Docker,
@@ -46,7 +46,7 @@ func (c *Config) start(t *tree) (process.Process, error) {
 // environment adds to env what a runtime adds. Of a name that is there twice,
 // the last value counts, in the place of the first.
 func environment(env []string, home string) ([]string, error) {
-	list := []string{"PATH=" + defaultPath}
+	list := []string{"PATH=" + DefaultPath}
 	place := map[string]int{"PATH": 0}
 	for _, v := range env {
 		name, _, ok := strings.Cut(v, "=")

@@ -6,11 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/eif/eifinit"
 	"github.com/cretula/cretula/internal/durable"
 	"github.com/cretula/cretula/pcr"
 )
@@ -19,25 +19,24 @@ import (
 const ProgramPath = "/app/cretula"
 
 // standIns says in an image's metadata what is not there.
-const standIns = "kernel, init and nsm.ko are stand-ins: this image can be measured, attested and started by cretula, not booted"
+const standIns = "the kernel is a stand-in: this image can be measured, attested and started by cretula, not booted"
 
-// BuildImage writes an enclave image around one program, which is started with
-// the given arguments, and returns its measurements. Kernel, init and driver are
-// stand-ins; so says the metadata. The file appears whole or not at all. Equal
+// BuildImage writes a normalised enclave image around one program, which is
+// started with the given arguments, and returns its measurements. The kernel is a
+// stand-in; so says the metadata. The file appears whole or not at all. Equal
 // programs give equal images.
-func BuildImage(ctx context.Context, path string, program eifbuild.Content, args ...string) (pcr.Measurements, error) {
+func BuildImage(ctx context.Context, path string, program eifbuild.Content, args ...string) (measurements pcr.Measurements, err error) {
 	note, err := json.Marshal(map[string]string{"Note": standIns})
 	if err != nil {
 		return pcr.Measurements{}, err
 	}
 	config := eifbuild.Config{
-		Mode:    eifbuild.NitroCLI,
-		Arch:    eif.ArchX86_64,
-		Kernel:  eifbuild.StandIn("kernel"),
-		Init:    eifbuild.StandIn("init"),
-		NSMKo:   eifbuild.StandIn("nsm.ko"),
-		Entries: []eifbuild.Entry{{Name: ProgramPath[1:], Type: eifbuild.File, Mode: 0o755, Content: program}},
-		Cmd:     append([]string{ProgramPath}, args...),
+		Arch:       eif.ArchX86_64,
+		Kernel:     eifbuild.StandIn("kernel"),
+		Init:       eifbuild.Bytes(eifinit.Binary(eif.ArchX86_64)),
+		Entries:    []eifbuild.Entry{{Name: ProgramPath[1:], Type: eifbuild.File, Mode: 0o755, Content: program}},
+		Entrypoint: []string{ProgramPath},
+		Cmd:        args,
 		Metadata: eif.Metadata{
 			ImageName:    "cretula-demo",
 			ImageVersion: "1",
@@ -51,26 +50,11 @@ func BuildImage(ctx context.Context, path string, program eifbuild.Content, args
 			CustomMetadata: note,
 		},
 	}
-	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	err = durable.Replace(path, durable.FileMode, func(f *os.File) (err error) {
+		measurements, err = eifbuild.Build(ctx, f, config)
+		return err
+	})
 	if err != nil {
-		return pcr.Measurements{}, err
-	}
-	measurements, err := eifbuild.Build(ctx, f, config)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err == nil {
-		err = durable.SyncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		os.Remove(temporary)
 		return pcr.Measurements{}, err
 	}
 	return measurements, nil
