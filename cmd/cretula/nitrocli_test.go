@@ -4,9 +4,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -339,3 +341,36 @@ func TestNitroOutputFails(t *testing.T) {
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestNitroStaleTable: what AWS's sign-eif leaves when it replaces a signature by one
+// of another length is refused, and the message says how it is mended.
+func TestNitroStaleTable(t *testing.T) {
+	dir, _ := sharedImages(t)
+	name := filepath.Join(t.TempDir(), "a.eif")
+	putFile(t, filepath.Join(dir, "valid", "v2-p384.eif"), name)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sizes, signature, checksum = 284, 5, 544
+	place := data[sizes+8*signature:]
+	binary.BigEndian.PutUint64(place, binary.BigEndian.Uint64(place)+228)
+	sum := crc32.Update(crc32.ChecksumIEEE(data[:checksum]), crc32.IEEETable, data[checksum+4:])
+	binary.BigEndian.PutUint32(data[checksum:], sum)
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"describe-eif", "--eif-path", name}, {"sign-eif", "--eif-path", name,
+		"--signing-certificate", filepath.Join(dir, "keys", "p384.crt.pem"), "--private-key", filepath.Join(dir, "keys", "p384.key.pem")}} {
+		code, stdout, stderr := nitro(validityClock, "", args...)
+		if code != 35 || stdout != "" || !strings.Contains(stderr, "eif.table.size") || !strings.Contains(stderr, "'cretula eif repair'") {
+			t.Errorf("%s: %d %s%s", args[0], code, stdout, stderr)
+		}
+	}
+	if code, _, stderr := cretula(nil, "eif", "repair", name); code != 0 {
+		t.Fatalf("repair: %d %s", code, stderr)
+	}
+	if code, stdout, stderr := nitro(validityClock, "", "describe-eif", "--eif-path", name); code != 0 || !strings.Contains(stdout, `"SignatureCheck": true`) {
+		t.Errorf("repaired: %d %s", code, stderr)
+	}
+}
