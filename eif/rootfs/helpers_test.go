@@ -5,6 +5,7 @@ package rootfs
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,11 @@ func format(t testing.TB, entries []eifbuild.Entry) string {
 		fmt.Fprintf(&b, "%v %q %04o %d:%d %d", e.Type, e.Name, e.Mode, e.UID, e.GID, e.MTime)
 		switch e.Type {
 		case eifbuild.File:
-			fmt.Fprintf(&b, " %q", content(t, e))
+			text := content(t, e)
+			if len(text) > 1000 {
+				text = fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+			}
+			fmt.Fprintf(&b, " %q", text)
 		case eifbuild.Symlink, eifbuild.Hardlink:
 			fmt.Fprintf(&b, " -> %q", e.Link)
 		case eifbuild.CharDevice, eifbuild.BlockDevice:
@@ -255,4 +260,11 @@ func ruleOf(err error) string {
 		return e.Rule()
 	}
 	return ""
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -32,14 +32,19 @@ import (
 func gz(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
-	if _, err := w.Write(data); err != nil {
+	gzipTo(t, &buf, bytes.NewReader(data))
+	return buf.Bytes()
+}
+
+func gzipTo(t testing.TB, out io.Writer, r io.Reader) {
+	t.Helper()
+	w := gzip.NewWriter(out)
+	if _, err := io.Copy(w, r); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return buf.Bytes()
 }
 
 func zst(t testing.TB, data []byte) []byte {
