@@ -110,13 +110,9 @@ func (f measureFlags) registers(env *cli.Env) (*pcr.Set, error) {
 		set.Put(4, d)
 	}
 	if f.certificate != "" {
-		data, err := env.ReadInput(f.certificate, maxCertificateFile)
+		d, err := certificatePCR8(env, f.certificate)
 		if err != nil {
 			return nil, err
-		}
-		d, err := pcr.CertificatePEM(data)
-		if err != nil {
-			return nil, reason.New(reason.Malformed, "pcr.certificate", "%s: %w", cli.Printable(f.certificate), err)
 		}
 		set.Put(8, d)
 	}

@@ -65,15 +65,8 @@ func (f *eifVerifyFlags) expected(env *cli.Env) (*pcr.Digest, error) {
 		}
 		return &d, nil
 	case f.certificate != "":
-		data, err := env.ReadInput(f.certificate, maxCertificateFile)
-		if err != nil {
-			return nil, err
-		}
-		d, err := pcr.CertificatePEM(data)
-		if err != nil {
-			return nil, reason.New(reason.Malformed, "pcr.certificate", "%s: %w", cli.Printable(f.certificate), err)
-		}
-		return &d, nil
+		d, err := certificatePCR8(env, f.certificate)
+		return &d, err
 	}
 	return nil, nil
 }

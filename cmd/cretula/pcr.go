@@ -31,17 +31,21 @@ func newPCRCommand(env *cli.Env) *cobra.Command {
 			}),
 		newPCRVerb(env, "certificate FILE", "PCR8 of an image signed with the first certificate of this PEM file",
 			"cretula pcr certificate signing.pem", 8,
-			func(name string) (pcr.Digest, error) {
-				data, err := env.ReadInput(name, maxCertificateFile)
-				if err != nil {
-					return pcr.Digest{}, err
-				}
-				d, err := pcr.CertificatePEM(data)
-				if err != nil {
-					return pcr.Digest{}, reason.New(reason.Malformed, "pcr.certificate", "%s: %w", name, err)
-				}
-				return d, nil
-			}))
+			func(name string) (pcr.Digest, error) { return certificatePCR8(env, name) }))
+}
+
+// certificatePCR8 reads a certificate file and returns PCR8 of an image that is
+// signed with it.
+func certificatePCR8(env *cli.Env, name string) (pcr.Digest, error) {
+	data, err := env.ReadInput(name, maxCertificateFile)
+	if err != nil {
+		return pcr.Digest{}, err
+	}
+	d, err := pcr.CertificatePEM(data)
+	if err != nil {
+		return pcr.Digest{}, reason.New(reason.Malformed, "pcr.certificate", "%s: %w", cli.Printable(name), err)
+	}
+	return d, nil
 }
 
 func asUsage(err error) error {
