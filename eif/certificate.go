@@ -131,23 +131,37 @@ func checkCertificateFile(file []byte) (*x509.Certificate, error) {
 
 const certificateBlock = "CERTIFICATE"
 
-var pemBegin = []byte("-----BEGIN ")
+var (
+	pemBegin         = []byte("-----BEGIN ")
+	certificateBegin = []byte("-----BEGIN CERTIFICATE-----")
+	otherBegin       = []byte("-----BEGIN X509 CERTIFICATE-----")
+)
 
 var errNoCertificate = errors.New("the file has no certificate in PEM")
 
-// firstCertificate finds the certificate that counts, as [Signature] has it.
+// firstCertificate finds the certificate that counts, as [Signature] has it: the
+// first block CERTIFICATE. What OpenSSL, and with it AWS's tools, would take in its
+// place is refused, and one that is damaged is not passed over, as Go's decoder does.
 func firstCertificate(file []byte) (*x509.Certificate, error) {
-	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != certificateBlock {
-			continue
+	text := file
+	for !bytes.HasPrefix(text, certificateBegin) {
+		var found bool
+		if bytes.HasPrefix(text, otherBegin) {
+			return nil, errors.New("an X509 CERTIFICATE block comes first, which OpenSSL takes for the certificate and other readers do not")
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("the first certificate in the file: %w", err)
+		if _, text, found = bytes.Cut(text, []byte("\n")); !found {
+			return nil, errNoCertificate
 		}
-		return cert, nil
 	}
-	return nil, errNoCertificate
+	block, rest := pem.Decode(text)
+	if block == nil || len(block.Headers) > 0 || bytes.Count(text[:len(text)-len(rest)], pemBegin) != 1 {
+		return nil, errors.New("the first certificate in the file is damaged")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the first certificate in the file: %w", err)
+	}
+	return cert, nil
 }
 
 func countCertificates(file []byte) int {
@@ -160,23 +174,16 @@ func countCertificates(file []byte) int {
 	return n
 }
 
-// checkPEM refuses what must not get into an image, and what readers could take
-// another certificate from: the OpenSSL of AWS's tools also takes blocks of type
-// X509 CERTIFICATE and stops at a damaged one, which Go's decoder leaves out.
+// checkPEM refuses a file that must not get into an image, and one in which another
+// reader could look for the certificate elsewhere.
 func checkPEM(file []byte) *reason.Error {
 	// Looked for as text, so that a damaged or encrypted one is found too.
 	if bytes.Contains(file, []byte("PRIVATE KEY-----")) {
 		return reason.New(reason.Malformed, "eif.certificate.private-key",
-			"the certificate file has a private key in it; the whole file becomes part of the image")
+			"a private key is in the certificate file, and the whole file is part of the image")
 	}
-	i := bytes.Index(file, pemBegin)
-	if i < 0 {
-		return reason.New(reason.Malformed, "eif.certificate.form", "%w", errNoCertificate)
-	}
-	block, rest := pem.Decode(file[i:])
-	first := file[i : len(file)-len(rest)]
-	if block == nil || block.Type != certificateBlock || len(block.Headers) > 0 || bytes.Count(first, pemBegin) != 1 {
-		return reason.New(reason.Malformed, "eif.certificate.first", "the first PEM block of the file is not a certificate, or is damaged")
+	if i := bytes.Index(file, pemBegin); i < 0 || !bytes.HasPrefix(file[i:], certificateBegin) || i > 0 && file[i-1] != '\n' {
+		return reason.New(reason.Malformed, "eif.certificate.first", "the first PEM block of the file is not a certificate")
 	}
 	return nil
 }

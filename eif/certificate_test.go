@@ -12,11 +12,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -155,4 +157,45 @@ func decodedText(file []byte) []byte {
 	_, rest, _ := bytes.Cut(file, []byte("-----\n"))
 	text, _, _ := bytes.Cut(rest, []byte("-----END"))
 	return text
+}
+
+// TestOpenSSLCertificate: of every file that is accepted, OpenSSL reads the same
+// certificate, by which AWS's tools compute PCR8.
+func TestOpenSSLCertificate(t *testing.T) {
+	openssl := need.Program(t, "openssl")
+	one, two := newSigner(t, elliptic.P384()).pem, newSigner(t, elliptic.P256()).pem
+	other := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 1, 1}})
+	edit := func(old, by string) []byte { return bytes.ReplaceAll(one, []byte(old), []byte(by)) }
+	oneLine := append([]byte("-----BEGIN CERTIFICATE-----\n"), bytes.ReplaceAll(decodedText(one), []byte("\n"), nil)...)
+	cut := bytes.LastIndex(one, []byte("-----END"))
+	accepted := 0
+	for name, file := range map[string][]byte{
+		"plain": one, "chain": slices.Concat(one, two), "text before": append([]byte("Certificate:\n    Data:\n"), one...),
+		"text behind": append(slices.Clone(one), "more\n"...), "blank lines": append([]byte("\n\n"), one...), "CR LF": edit("\n", "\r\n"),
+		"no last newline": one[:len(one)-1], "one long line": append(oneLine, "\n-----END CERTIFICATE-----\n"...),
+		"blanks at line ends": edit("\n", "  \n"), "indented": edit("\n", "\n "), "tabs": edit("\n", "\t\n"),
+		"blank line inside": bytes.Replace(one, []byte("-----\n"), []byte("-----\n\n"), 1), "byte order mark": append([]byte("\xef\xbb\xbf"), one...),
+		"X509": edit("CERTIFICATE", "X509 CERTIFICATE"), "TRUSTED": edit("CERTIFICATE", "TRUSTED CERTIFICATE"),
+		"X509 first":        slices.Concat(bytes.ReplaceAll(two, []byte("CERTIFICATE"), []byte("X509 CERTIFICATE")), one),
+		"X509 second":       slices.Concat(one, bytes.ReplaceAll(two, []byte("CERTIFICATE"), []byte("X509 CERTIFICATE"))),
+		"other block first": slices.Concat(other, one), "damaged first": slices.Concat(bytes.Replace(two, []byte("\nM"), []byte("\n!"), 1), one),
+		"no end first": slices.Concat(two[:cut/2], one), "no end": one[:cut], "wrong end": bytes.Replace(one, []byte("END CERT"), []byte("END KERT"), 1),
+		"begin in a line": append([]byte("x "), slices.Concat(two, one)...), "header": bytes.Replace(one, []byte("-----\n"), []byte("-----\nA: b\n\n"), 1),
+		"DER and more": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: append(decoded(one), 0)}), "comment": append([]byte("-----\n# -----BEGIN\n"), one...),
+		"CR only": edit("\n", "\r"), "NUL before": append([]byte("\x00\n"), one...), "base64 padding": edit("=", ""),
+	} {
+		r, err := ToBeSigned(file, pcr.Digest{})
+		if err != nil {
+			continue
+		}
+		accepted++
+		cmd := exec.Command(openssl, "x509", "-outform", "DER")
+		cmd.Stdin = bytes.NewReader(file)
+		if der, err := cmd.Output(); err != nil || !bytes.Equal(der, r.Certificate.Raw) {
+			t.Errorf("%s: OpenSSL reads another certificate: %v", name, err)
+		}
+	}
+	if accepted < 8 {
+		t.Errorf("only %d files are accepted", accepted)
+	}
 }

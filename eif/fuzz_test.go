@@ -185,6 +185,32 @@ func FuzzSignature(f *testing.F) {
 	})
 }
 
+// FuzzCertificate: of a certificate file that is accepted, what was told before is
+// what a reader of the section finds.
+func FuzzCertificate(f *testing.F) {
+	s := newSigner(f, elliptic.P256())
+	for _, seed := range append(sharedSeeds(f, "keys/*.pem"), s.pem, append([]byte("text\n"), s.pem...), append(bytes.Clone(s.pem), "-----BEGIN X509 CERTIFICATE-----"...)) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		l, err := LintCertificate(file, signatureClock)
+		if got, _ := reason.Of(err); err != nil && (got != reason.Malformed || l != nil) {
+			t.Fatalf("refused as %v", err)
+		}
+		r, err := ToBeSigned(file, pcr.Digest{})
+		if err != nil {
+			if got, ok := reason.Of(err); !ok || got != reason.Malformed && got != reason.Unsupported || r != nil {
+				t.Fatalf("refused as %v", err)
+			}
+			return
+		}
+		sig, err := parseSignature(r.section(make([]byte, 2*algorithmOf(r.Certificate).half())), 0)
+		if err != nil || sig.PCR8() != l.PCR8 || !bytes.Equal(sig.CertificateFile, file) {
+			t.Fatalf("a reader finds something else: %v", err)
+		}
+	})
+}
+
 // FuzzAttach: what is attached verifies under the certificate when it is read
 // again, in whatever form it came; everything else is a bad signature.
 func FuzzAttach(f *testing.F) {

@@ -3,14 +3,12 @@
 package eif
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	_ "crypto/sha256" // the hash functions of algorithms
 	_ "crypto/sha512"
 	"crypto/x509"
-	"errors"
 	"math/big"
 	"slices"
 	"time"
@@ -159,9 +157,6 @@ func (s *Signature) parseCOSE(envelope []byte) error {
 
 func (s *Signature) parseCertificate() error {
 	cert, err := firstCertificate(s.CertificateFile)
-	if err == nil && bytes.Contains(s.CertificateFile, []byte("-----BEGIN X509 CERTIFICATE-----")) {
-		err = errors.New("the file has an X509 CERTIFICATE block, which OpenSSL would take for the certificate and other readers would not")
-	}
 	if err != nil {
 		return reason.New(reason.Malformed, "eif.signature.certificate", "offset %d: signing certificate: %w", s.offset, err)
 	}

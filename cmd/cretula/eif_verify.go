@@ -140,6 +140,12 @@ func (v *verification) judge(want *pcr.Digest, allowUnsigned bool) (err error) {
 		return err
 	}
 	v.problems = v.image.LaunchVerdict(v.measurements, v.at).Problems
+	for _, p := range v.lint.Problems {
+		// Nothing stops a launch for it, but whoever has the image has the key.
+		if p.Rule == "eif.certificate.private-key" {
+			v.problems = append(v.problems, eif.LaunchProblem{Problem: p})
+		}
+	}
 	if got := s.PCR8(); want != nil && got != *want {
 		add("eif.signature.other", "PCR8 is %s, expected is %s: another certificate signed", got.Short(), want.Short())
 	}
@@ -184,17 +190,18 @@ func algorithmName(s *eif.Signature) string {
 	return "an unknown algorithm"
 }
 
-// launchText says what nitro-cli and the platform make of a problem.
+// launchText says what nitro-cli and the platform make of a problem; nothing where
+// it is none to them.
 func launchText(p eif.LaunchProblem) string {
 	switch {
-	case p.Rule == "eif.signature.absent" || p.Rule == "eif.signature.other":
-		return ""
-	case p.PreCheck == "":
+	case p.Rule == "eif.signature.register":
 		return "nitro-cli run-enclave lets this pass: it does not compare what was signed with PCR0"
 	case len(p.Platform) > 0:
 		return fmt.Sprintf("nitro-cli run-enclave stops with %s; without its check the platform refuses: %s", p.PreCheck, strings.Join(p.Platform, ", then "))
+	case p.PreCheck != "":
+		return "nitro-cli run-enclave stops with " + p.PreCheck
 	}
-	return "nitro-cli run-enclave stops with " + p.PreCheck
+	return ""
 }
 
 // A launchView is a problem in JSON. The findings are of one image.

@@ -60,3 +60,10 @@ func openNoFollow(path string, flag int) (*os.File, error) {
 	}
 	return f, err
 }
+
+// keepOwner gives f the owner of the file that it replaces, if that is allowed.
+func keepOwner(f *os.File, old fs.FileInfo) {
+	if stat, ok := old.Sys().(*syscall.Stat_t); ok {
+		_ = f.Chown(int(stat.Uid), int(stat.Gid))
+	}
+}

@@ -14,8 +14,9 @@ import (
 // Replace has write fill a new file and then gives it the name path, replacing
 // what was there: after an error, a crash or a power cut there is what was there
 // before, or the whole new file. A new file has mode perm less the umask; one that
-// is replaced keeps its permissions. A symbolic link at path is followed, and what
-// it leads to is replaced. What is there and is no regular file is refused.
+// is replaced keeps its permissions and, where this process may give files away,
+// its owner. A symbolic link at path is followed, and what it leads to is replaced.
+// What is there and is no regular file is refused.
 //
 // The new file is made in the same folder, under a hidden name that ends in
 // ".tmp", and is removed after an error and when write panics; only a process that
@@ -38,6 +39,7 @@ func Replace(path string, perm fs.FileMode, write func(*os.File) error) (err err
 		}
 	}()
 	if keep != nil {
+		keepOwner(f, keep)
 		if err := f.Chmod(keep.Mode().Perm()); err != nil {
 			return err
 		}
