@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"hash/crc32"
+	"io"
 	"math/big"
 	"os"
 	"os/exec"
@@ -272,6 +273,48 @@ func TestEIFRepair(t *testing.T) {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	wantOnly(t, s.dir, s.image, good)
+}
+
+// TestEIFVerifyPrivateKey: somebody else's tool has put the whole file in, with the
+// key in it.
+func TestEIFVerifyPrivateKey(t *testing.T) {
+	s := newSignable(t, eif.Bytes([]byte("kernel")))
+	if code, _, stderr := cretula(nil, s.signArgs()...); code != 0 {
+		t.Fatal(stderr)
+	}
+	im, f, err := openImage(s.image)
+	mustDo(t, err)
+	defer f.Close()
+	section, err := io.ReadAll(im.Section(len(im.Sections) - 1))
+	mustDo(t, err)
+	// Two lines of text behind the certificate, as CBOR integers, the count with them.
+	const begin = "-----BEGIN EC PRIVATE KEY-----\nMA==\n"
+	head := len("\x81\xa2\x73signing_certificate")
+	count := int(binary.BigEndian.Uint16(section[head+1:]))
+	end := head + 3
+	for range count {
+		if section[end] == 0x18 {
+			end++
+		}
+		end++
+	}
+	var more []byte
+	for _, c := range []byte(begin) {
+		if c >= 24 {
+			more = append(more, 0x18)
+		}
+		more = append(more, c)
+	}
+	section = slices.Insert(section, end, more...)
+	binary.BigEndian.PutUint16(section[head+1:], uint16(count+len(begin)))
+	out, err := os.Create(filepath.Join(s.dir, "leaky.eif"))
+	mustDo(t, err)
+	_, err = im.WriteSigned(t.Context(), out, section)
+	mustDo(t, err)
+	mustDo(t, out.Close())
+	if code, stdout, _ := cretulaAt(signableAt, "eif", "verify", out.Name()); code != 3 || !strings.Contains(stdout, "eif.certificate.private-key") {
+		t.Errorf("%d %s", code, stdout)
+	}
 }
 
 // TestEIFSignRefuses: what is refused leaves the image as it was, and nothing

@@ -3,6 +3,7 @@
 package signkey
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -15,15 +16,19 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/need"
+	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -103,6 +108,21 @@ func checkSigner(t testing.TB, signer crypto.Signer, want *ecdsa.PublicKey) {
 	signature, err := signer.Sign(rand.Reader, digest, hash)
 	if err != nil || !ecdsa.VerifyASN1(public, digest, signature) {
 		t.Errorf("%s: %v, or the signature does not verify", public.Curve.Params().Name, err)
+	}
+	checkSection(t, signer)
+}
+
+// checkSection signs an image's PCR0 with it, under a certificate for its key.
+func checkSection(t testing.TB, signer crypto.Signer) {
+	t.Helper()
+	issuer := newKey(t, elliptic.P256())
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), issuer)
+	must(t, err)
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	pcr0 := pcr.Sum([]byte("an image"))
+	if section, err := eif.SignSection(t.Context(), certificate, pcr0, signer, nil); err != nil || !bytes.Contains(section, []byte("signing_certificate")) {
+		t.Errorf("%v", err) // SignSection has verified it
 	}
 }
 
