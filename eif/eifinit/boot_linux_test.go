@@ -10,10 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +24,18 @@ import (
 // These tests boot a Debian kernel with our init in QEMU, which emulates the
 // processor too: no /dev/kvm, no vsock and no vhost of this machine is used.
 
+// An architecture is what is to be emulated.
+type architecture struct {
+	arch               eif.Arch
+	goarch, qemu       string
+	board, moreCmdline string
+}
+
+var (
+	x86 = architecture{eif.ArchX86_64, "amd64", "qemu-system-x86_64", "pc", ""}
+	arm = architecture{eif.ArchAArch64, "arm64", "qemu-system-aarch64", "virt", " console=ttyAMA0"}
+)
+
 // modules are what the Debian kernel needs for a vsock that Nitro's has built in,
 // but for the last: see driver.
 var modules = []string{"virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
@@ -33,6 +43,7 @@ var modules = []string{"virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio
 
 // A machine is one boot: of an image, or of ramdisks that no image would have.
 type machine struct {
+	architecture
 	image   *eifbuild.Config // complete but for kernel, command line and init
 	process *process.Process // nil: no file "process"
 	file    []byte           // instead
@@ -44,35 +55,31 @@ type machine struct {
 	cmdline string           // more of the kernel's command line
 }
 
-// kernelFolder is where ./check puts a kernel and its modules.
-func kernelFolder(t *testing.T) string {
+// kernel returns the file that testdata/kernel put there, with modules beside it.
+func (a *architecture) kernel(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return need.File(t, filepath.Join(cache, "cretula-check", "kernel", "vmlinuz"), "a kernel to boot, which ./check downloads")
+	return need.File(t, filepath.Join(cache, "cretula-check", "kernel-"+a.goarch, "vmlinuz"), "a kernel to boot, which ./check downloads")
 }
 
-var guestProgram = sync.OnceValues(func() (map[string][]byte, error) {
-	dir, err := os.MkdirTemp("", "cretula-guest-")
+// program compiles one of the programs in testdata for the machine.
+func (a *architecture) program(t *testing.T, name string) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), name)
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", out, "./testdata/"+name)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS=linux", "GOARCH="+a.goarch)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	data, err := os.ReadFile(out)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	programs := map[string][]byte{}
-	for _, name := range []string{"loader", "probe"} {
-		cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir, "./testdata/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-		if output, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%w: %s", err, output)
-		}
-		if programs[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
-			return nil, err
-		}
-	}
-	return programs, nil
-})
+	return data
+}
 
 func archive(t *testing.T, w io.Writer, entries []eifbuild.Entry) {
 	t.Helper()
@@ -95,17 +102,13 @@ func file(name string, data []byte) eifbuild.Entry {
 
 // loader is an archive before those of the image, with what stands for the
 // drivers that Nitro's kernels have built in.
-func loader(t *testing.T, kernel string, withVsock bool) []eifbuild.Entry {
+func (m *machine) loader(t *testing.T, kernel string) []eifbuild.Entry {
 	t.Helper()
-	programs, err := guestProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries := []eifbuild.Entry{file("loader", programs["loader"]), dir("modules")}
+	entries := []eifbuild.Entry{file("loader", m.program(t, "loader")), dir("modules")}
 	for _, name := range modules {
 		// What has no module is in the kernel itself.
 		data, err := os.ReadFile(filepath.Join(filepath.Dir(kernel), name+".ko"))
-		if err == nil && withVsock {
+		if err == nil && m.parent != nil {
 			entries = append(entries, file("modules/"+name+".ko", data))
 		}
 	}
@@ -125,7 +128,7 @@ func driver(t *testing.T, kernel string) []byte {
 
 func (m *machine) bootstrap(t *testing.T, kernel string) []eifbuild.Entry {
 	t.Helper()
-	entries := []eifbuild.Entry{dir("dev"), file("init", Binary(eif.ArchX86_64))}
+	entries := []eifbuild.Entry{dir("dev"), file("init", Binary(m.arch))}
 	if !m.noNodes {
 		entries = append(entries, eifbuild.Entry{Name: "dev/console", Type: eifbuild.CharDevice, Mode: 0o600, Major: 5, Minor: 1},
 			eifbuild.Entry{Name: "dev/null", Type: eifbuild.CharDevice, Mode: 0o666, Major: 1, Minor: 3})
@@ -140,13 +143,10 @@ func (m *machine) bootstrap(t *testing.T, kernel string) []eifbuild.Entry {
 
 func (m *machine) application(t *testing.T) []eifbuild.Entry {
 	t.Helper()
-	programs, err := guestProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries := append([]eifbuild.Entry{dir("rootfs"), dir("rootfs/bin"), file("rootfs/bin/probe", programs["probe"])}, m.more...)
+	entries := append([]eifbuild.Entry{dir("rootfs"), dir("rootfs/bin"), file("rootfs/bin/probe", m.program(t, "probe"))}, m.more...)
 	data := m.file
 	if m.process != nil {
+		var err error
 		if data, err = m.process.Encode(); err != nil {
 			t.Fatal(err)
 		}
@@ -162,11 +162,12 @@ func (m *machine) application(t *testing.T) []eifbuild.Entry {
 func (m *machine) writeImage(t *testing.T, w io.Writer, kernel string) {
 	t.Helper()
 	c := *m.image
+	c.Arch = m.arch
 	var err error
 	if c.Kernel, err = eifbuild.FileContent(kernel); err != nil {
 		t.Fatal(err)
 	}
-	c.Init, c.NSMKo = eifbuild.Bytes(Binary(eif.ArchX86_64)), eifbuild.Bytes(driver(t, kernel))
+	c.Init, c.NSMKo = eifbuild.Bytes(Binary(m.arch)), eifbuild.Bytes(driver(t, kernel))
 	f, err := os.Create(filepath.Join(t.TempDir(), "image.eif"))
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +193,7 @@ func (m *machine) writeImage(t *testing.T, w io.Writer, kernel string) {
 
 func (m *machine) ramdisks(t *testing.T, w io.Writer, kernel string) {
 	t.Helper()
-	archive(t, w, loader(t, kernel, m.parent != nil))
+	archive(t, w, m.loader(t, kernel))
 	if m.image != nil {
 		m.writeImage(t, w, kernel)
 		return
@@ -206,23 +207,23 @@ func (m *machine) ramdisks(t *testing.T, w io.Writer, kernel string) {
 // boot runs a machine until it restarts and returns what its console showed.
 func (m *machine) boot(t *testing.T) string {
 	t.Helper()
-	if runtime.GOARCH != "amd64" {
-		t.Skip("the machine is booted on x86_64 only")
+	if m.qemu == "" {
+		m.architecture = x86
 	}
-	qemu := need.Program(t, "qemu-system-x86_64")
-	kernel := kernelFolder(t)
+	qemu := need.Program(t, m.qemu)
+	kernel := m.kernel(t)
 	initrd, err := os.Create(filepath.Join(t.TempDir(), "initrd"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer initrd.Close()
 	m.ramdisks(t, initrd, kernel)
-	cmdline := eifbuild.DefaultCmdline(eif.ArchX86_64)
+	cmdline := eifbuild.DefaultCmdline(m.arch)
 	if m.parent != nil { // QEMU's vsock is on PCI, Nitro's is not
 		cmdline = strings.Replace(cmdline, " pci=off", "", 1)
 	}
-	cmdline += " rdinit=/loader quiet " + m.cmdline
-	args := []string{"-machine", "pc,accel=tcg,memory-backend=ram", "-cpu", "max", "-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M",
+	cmdline += m.moreCmdline + " rdinit=/loader quiet " + m.cmdline
+	args := []string{"-machine", m.board + ",accel=tcg,memory-backend=ram", "-cpu", "max", "-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M",
 		"-nodefaults", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-no-user-config",
 		"-kernel", kernel, "-initrd", initrd.Name(), "-append", cmdline}
 	if m.parent != nil {
@@ -263,18 +264,22 @@ var beat = []string{"1 16->3:9000 ", "5 16->3:9000 b7"}
 
 // TestBoot builds an image whose program is told everything that a process can
 // have, boots it, and compares what the program finds.
-func TestBoot(t *testing.T) {
-	need.Program(t, "qemu-system-x86_64")
-	programs, err := guestProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestBoot(t *testing.T) { testBoot(t, x86) }
+
+func TestBootAArch64(t *testing.T) {
+	need.Long(t)
+	testBoot(t, arm)
+}
+
+func testBoot(t *testing.T, a architecture) {
+	need.Program(t, a.qemu)
 	groups := "root:x:0:\ntty:x:5:app\napp:x:1001:\nmore:x:1002:other,app\n"
 	m := machine{
-		parent: newParent(t),
+		architecture: a,
+		parent:       newParent(t),
 		image: &eifbuild.Config{
 			Entries: []eifbuild.Entry{
-				file("bin/probe", programs["probe"]), file("etc/group", []byte(groups)),
+				file("bin/probe", a.program(t, "probe")), file("etc/group", []byte(groups)),
 				file("etc/passwd", []byte("root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n")),
 				{Name: "bin/again", Type: eifbuild.Hardlink, Link: "bin/probe"},
 			},
