@@ -11,9 +11,6 @@ import (
 	"testing"
 )
 
-// ofTheFile are the rules of reading, measuring and signing.
-var ofTheFile = regexp.MustCompile(`^eif\.(header|table|section|kernel|cmdline|metadata|signature|certificate|sign|key|crc$|trailing$|truncated$)`)
-
 // TestRulesDocument: docs/rules.md has the rules of enclave images that are used, and no others.
 func TestRulesDocument(t *testing.T) {
 	page, err := os.ReadFile("../docs/rules.md")
@@ -40,7 +37,7 @@ func TestRulesDocument(t *testing.T) {
 		source, err := os.ReadFile(path)
 		for _, id := range rulesOf(string(source)) {
 			used[id] = true
-			if !documented[id] && ofTheFile.MatchString(id) {
+			if !documented[id] {
 				t.Errorf("%s uses %s, which docs/rules.md lacks", path, id)
 			}
 		}
