@@ -80,19 +80,11 @@ func imageWith(t testing.TB, kernel []byte, cmdline string, ramdisks ...[]byte) 
 	for _, r := range ramdisks {
 		spec.Ramdisks = append(spec.Ramdisks, eif.Bytes(r))
 	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
+	var file memory
+	if _, err := eif.Write(t.Context(), &file, spec); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
-	if _, err := eif.Write(t.Context(), f, spec); err != nil {
-		t.Fatal(err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	im, err := eif.Parse(f, info.Size())
+	im, err := eif.Parse(file.reader())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -101,15 +100,11 @@ func (s spec) side(t testing.TB) Side {
 	for _, r := range s.ramdisks {
 		out.Ramdisks = append(out.Ramdisks, eif.Bytes(r))
 	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
+	var file memory
+	if _, err := eif.Write(t.Context(), &file, out); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if _, err := eif.Write(t.Context(), f, out); err != nil {
-		t.Fatal(err)
-	}
-	return open(t, f.Name())
+	return parse(t, &file)
 }
 
 // open parses and measures a file.
@@ -119,7 +114,12 @@ func open(t testing.TB, name string) Side {
 	if err != nil {
 		t.Fatal(err)
 	}
-	im, err := eif.Parse(bytes.NewReader(data), int64(len(data)))
+	return parse(t, &memory{data: data})
+}
+
+func parse(t testing.TB, file *memory) Side {
+	t.Helper()
+	im, err := eif.Parse(file.reader())
 	if err != nil {
 		t.Fatal(err)
 	}
