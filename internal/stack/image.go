@@ -37,6 +37,7 @@ func BuildImage(ctx context.Context, path string, program eifbuild.Content, args
 		Entries:    []eifbuild.Entry{{Name: ProgramPath[1:], Type: eifbuild.File, Mode: 0o755, Content: program}},
 		Entrypoint: []string{ProgramPath},
 		Cmd:        args,
+		User:       "1000:1000", // the program needs no more
 		Metadata: eif.Metadata{
 			ImageName:    "cretula-demo",
 			ImageVersion: "1",
