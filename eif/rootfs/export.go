@@ -4,6 +4,8 @@ package rootfs
 
 import (
 	"context"
+	"fmt"
+	"path"
 	"strings"
 
 	"github.com/cretula/cretula/eif/eifbuild"
@@ -36,7 +38,7 @@ func (r *Root) DockerExport() ([]eifbuild.Entry, error) {
 	if r.ID == "" {
 		return r.Entries, nil
 	}
-	t := newTree(newOpening(context.Background(), Options{MaxEntries: 2*len(r.Entries) + 2*maxPath}))
+	t := newTree(newOpening(context.Background(), Options{MaxEntries: 2*len(r.Entries) + DefaultMaxEntries}))
 	for _, e := range r.Entries {
 		if err := t.add(e); err != nil {
 			return nil, err
@@ -59,12 +61,11 @@ func (r *Root) DockerExport() ([]eifbuild.Entry, error) {
 			return nil, err
 		}
 	}
-	dir, err := cleanName(r.Config.WorkingDir)
-	if err != nil {
-		return nil, err
+	if strings.ContainsRune(r.Config.WorkingDir, 0) || len(r.Config.WorkingDir) > maxPath {
+		return nil, malformed("config", "%.60q is no working directory", r.Config.WorkingDir)
 	}
-	if _, err := t.resolve(dir, true); err != nil {
-		return nil, err
+	if _, err := t.resolve(path.Clean("/"+r.Config.WorkingDir), true); err != nil {
+		return nil, fmt.Errorf("working directory: %w", err)
 	}
 	entries, _, err := t.list(walkOrder)
 	return entries, err

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/cretula/cretula/eif/eifbuild"
 )
@@ -163,46 +162,32 @@ func (w *folderWalk) content(name string, was fs.FileInfo) eifbuild.Content {
 	if was.Size() == 0 {
 		return eifbuild.Content{}
 	}
-	dir, path, size, mtime := w.dir, w.path, was.Size(), was.ModTime()
-	return eifbuild.Content{Size: size, Open: func() (io.ReadCloser, error) {
+	dir, path := w.dir, w.path
+	return eifbuild.Content{Size: was.Size(), Open: func() (io.ReadCloser, error) {
 		f, err := dir.Open(name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		u := &unchanged{File: f, name: name, size: size, mtime: mtime}
-		if err := u.check(); err != nil {
+		if err := sameAs(f, was); err != nil {
 			f.Close()
 			return nil, err
 		}
-		return u, nil
+		return unchanged{f, was}, nil
 	}}
 }
 
 // unchanged is a file that says so when it changes while it is read.
 type unchanged struct {
 	*os.File
-	name  string
-	size  int64
-	mtime time.Time
+	was fs.FileInfo
 }
 
-func (u *unchanged) Read(b []byte) (int, error) {
+func (u unchanged) Read(b []byte) (int, error) {
 	n, err := u.File.Read(b)
 	if err == io.EOF {
-		if changed := u.check(); changed != nil {
+		if changed := sameAs(u.File, u.was); changed != nil {
 			return n, changed
 		}
 	}
 	return n, err
-}
-
-func (u *unchanged) check() error {
-	info, err := u.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || info.Size() != u.size || !info.ModTime().Equal(u.mtime) {
-		return mismatch("changed", "%s changed while the image was made of it", u.name)
-	}
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -79,7 +80,8 @@ func (p *opening) fetchUnnamed(l layer) (archive, error) {
 	}
 	kind := detect(start)
 	if kind == none && l.at != nil && l.digest == "" && l.diffID == "" {
-		return archive{l.at, l.size}, nil // nothing to check, no need to read it twice
+		in.progress(l.size - in.n) // nothing to check, no need to read it twice
+		return archive{l.at, l.size}, nil
 	}
 	a, diffID, err := p.unpack(l, kind, buffered)
 	if in.err != nil {
@@ -222,11 +224,15 @@ func (c *counter) Read(b []byte) (int, error) {
 	}
 	c.hash.Write(b[:n])
 	c.n += int64(n)
-	c.p.read += int64(n)
+	c.progress(int64(n))
+	return n, err
+}
+
+func (c *counter) progress(n int64) {
+	c.p.read += n
 	if n > 0 && c.p.o.Progress != nil {
 		c.p.o.Progress(c.p.read, c.p.total)
 	}
-	return n, err
 }
 
 func (p *opening) countUnpacked(n int64) error {
@@ -245,6 +251,9 @@ func (p *opening) spool(r io.Reader) (archive, error) {
 	start := p.tempEnd
 	size, err := io.CopyBuffer(bounded{p, io.NewOffsetWriter(p.temp, start)}, r, make([]byte, 64<<10))
 	p.tempEnd += size
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; another folder for temporary files may have the room", err)
+	}
 	return archive{io.NewSectionReader(p.temp, start, size), size}, err
 }
 

@@ -170,7 +170,7 @@ func (p *opening) openArchive(name string) (*Root, error) {
 	return p.openSaved(all, "")
 }
 
-// openFile opens a regular file until Close and returns its size.
+// openFile opens a regular file until Close.
 func (p *opening) openFile(name string) (archive, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -184,7 +184,34 @@ func (p *opening) openFile(name string) (archive, error) {
 	if !info.Mode().IsRegular() {
 		return archive{}, unsupported("source", "%s is no regular file", name)
 	}
-	return archive{f, info.Size()}, nil
+	return archive{diskFile{f, info}, info.Size()}, nil
+}
+
+// diskFile is a file that is read in place and must stay as it was: what is read
+// later is to be what was checked.
+type diskFile struct {
+	f   *os.File
+	was fs.FileInfo
+}
+
+func (d diskFile) ReadAt(b []byte, at int64) (int, error) {
+	n, err := d.f.ReadAt(b, at)
+	if changed := sameAs(d.f, d.was); changed != nil {
+		return 0, changed
+	}
+	return n, err
+}
+
+// sameAs compares what a file is with what it was.
+func sameAs(f *os.File, was fs.FileInfo) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() != was.Size() || !info.ModTime().Equal(was.ModTime()) {
+		return mismatch("changed", "%s changed while the image was made of it", f.Name())
+	}
+	return nil
 }
 
 // openUnpacked opens a file, and unpacks it if it is compressed.

@@ -343,7 +343,7 @@ func TestExport(t *testing.T) {
 
 // TestExportAdds: what docker removes and adds, without a vector.
 func TestExportAdds(t *testing.T) {
-	r := open(t, layoutOf(t, image(t, v1.ConfigFile{Config: v1.Config{WorkingDir: "/srv/./a/"}},
+	r := open(t, layoutOf(t, image(t, v1.ConfigFile{Config: v1.Config{WorkingDir: "srv/./x/../a/"}},
 		tarOf(t, sym("etc", "usr/etc"), reg("usr/etc/passwd", "x"), dir("dev/pts"), reg("dev/pts/0", "y"), reg("proc", "z"), lnk("zz", "proc")))), Options{})
 	entries, err := r.DockerExport()
 	if err != nil {
@@ -356,6 +356,13 @@ func TestExportAdds(t *testing.T) {
 	}
 	if got := brief(t, r.Entries); got != "dev/ dev/pts/ dev/pts/0=y etc->usr/etc proc=z usr/ usr/etc/ usr/etc/passwd=x zz=>proc" {
 		t.Errorf("the entries themselves changed: %s", got)
+	}
+	for _, dir := range []string{"a\x00", "zz/a", strings.Repeat("x", 256)} {
+		r.Config.WorkingDir = dir
+		_, err := r.DockerExport()
+		if got, ok := reason.Of(err); !ok || got != reason.Malformed {
+			t.Errorf("working directory %.20q: %v", dir, err)
+		}
 	}
 	folder := open(t, "dir:"+t.TempDir(), Options{})
 	if entries, err := folder.DockerExport(); err != nil || len(entries) != 0 {
@@ -384,4 +391,21 @@ func TestTarballOrder(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
+}
+
+// TestInPlaceChanges: an archive that is read in place must stay as it was.
+func TestInPlaceChanges(t *testing.T) {
+	path := write(t, "x", tarOf(t, reg("f", "content")))
+	r := open(t, path, Options{})
+	data, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, bytes.Replace(data, []byte("content"), []byte("CONTENT"), 1), 0o600))
+	must(t, os.Chtimes(path, time.Time{}, time.Unix(testTime, 0)))
+	f, err := r.Entries[0].Content.Open()
+	must(t, err)
+	_, err = io.ReadAll(f)
+	if err == nil {
+		t.Fatal("not noticed")
+	}
+	checkRefusal(t, err, reason.Mismatch, "rootfs.changed")
 }
