@@ -229,6 +229,13 @@ func (b *build) open(ctx context.Context) (*rootfs.Root, eifbuild.Config, error)
 			root.Entries[i].UID, root.Entries[i].GID = 0, 0
 		}
 	}
+	entries := root.Entries
+	if b.Mode == eifbuild.NitroCLI {
+		if entries, err = root.DockerExport(); err != nil {
+			root.Close()
+			return nil, eifbuild.Config{}, &SourceError{err}
+		}
+	}
 	program := b.Override.apply(root.Config)
 	return root, eifbuild.Config{
 		Mode:             b.Mode,
@@ -238,7 +245,7 @@ func (b *build) open(ctx context.Context) (*rootfs.Root, eifbuild.Config, error)
 		Init:             b.parts.init,
 		NSMKo:            b.parts.nsmKo,
 		AWSInit:          b.parts.awsInit,
-		Entries:          root.Entries,
+		Entries:          entries,
 		Entrypoint:       program.Entrypoint,
 		Cmd:              program.Cmd,
 		Env:              program.Env,
