@@ -584,10 +584,35 @@ func TestLaunchVerdict(t *testing.T) {
 	}
 }
 
-// TestOpenSSL verifies what was signed here with OpenSSL, over the Sig_structure.
+// opensslVerifies has OpenSSL verify a signature over the Sig_structure.
+func opensslVerifies(t *testing.T, openssl string, s *Signature, tbs []byte) bool {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	public, err := x509.MarshalPKIXPublicKey(s.Certificate.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := len(s.value) / 2
+	der := marshal(t, struct{ R, S *big.Int }{new(big.Int).SetBytes(s.value[:half]), new(big.Int).SetBytes(s.value[half:])})
+	digest := map[string]string{"ES256": "-sha256", "ES384": "-sha384", "ES512": "-sha512"}[s.Algorithm()]
+	out, err := exec.Command(openssl, "dgst", digest, "-verify", file("key", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
+		"-signature", file("sig", der), file("tbs", tbs)).CombinedOutput()
+	if text := string(out); !strings.Contains(text, "Verified OK") && !strings.Contains(strings.ToLower(text), "verification failure") {
+		t.Fatalf("openssl: %v: %s", err, out)
+	}
+	return err == nil
+}
+
+// TestOpenSSL verifies what was signed here with OpenSSL.
 func TestOpenSSL(t *testing.T) {
 	openssl := need.Program(t, "openssl")
-	dir := t.TempDir()
 	for _, curve := range curves {
 		s := newSigner(t, curve)
 		r, err := ToBeSigned(s.pem, usualPCR0(t))
@@ -598,28 +623,31 @@ func TestOpenSSL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := x509.MarshalPKIXPublicKey(r.Certificate.PublicKey)
-		if err != nil {
-			t.Fatal(err)
+		if !opensslVerifies(t, openssl, sig, r.ToBeSigned) {
+			t.Errorf("%s: OpenSSL does not verify it", r.Algorithm)
 		}
-		half := len(sig.value) / 2
-		der := marshal(t, struct{ R, S *big.Int }{new(big.Int).SetBytes(sig.value[:half]), new(big.Int).SetBytes(sig.value[half:])})
-		file := func(name string, data []byte) string {
-			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return path
+		if opensslVerifies(t, openssl, sig, flip(r.ToBeSigned, 40)) {
+			t.Errorf("%s: OpenSSL verifies it over another text", r.Algorithm)
 		}
-		digest := strings.ToLower(strings.ReplaceAll(r.Digest.String(), "-", ""))
-		args := []string{"dgst", "-" + digest, "-verify",
-			file("key", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})), "-signature", file("sig", der)}
-		out, err := exec.Command(openssl, append(args, file("tbs", r.ToBeSigned))...).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "Verified OK") {
-			t.Errorf("%s: %v: %s", r.Algorithm, err, out)
+	}
+}
+
+// TestOpenSSLManifest: OpenSSL finds of other people's signatures what is found here.
+func TestOpenSSLManifest(t *testing.T) {
+	openssl := need.Program(t, "openssl")
+	checked := 0
+	for _, f := range loadManifest(t).Files {
+		if f.Signature == nil {
+			continue
 		}
-		if out, err := exec.Command(openssl, append(args, file("tbs", flip(r.ToBeSigned, 40)))...).CombinedOutput(); err == nil {
-			t.Errorf("%s: another text verifies: %s", r.Algorithm, out)
+		checked++
+		s := parsed(t, sharedFile(t, f.File)).Signature()
+		tbs := toBeSigned(s.protected, SigningPayload(s.RegisterValue))
+		if opensslVerifies(t, openssl, s, tbs) != f.Signature.SignatureValid {
+			t.Errorf("%s: the manifest says %v, OpenSSL does not", f.File, f.Signature.SignatureValid)
 		}
+	}
+	if checked < 8 {
+		t.Errorf("only %d signed files", checked)
 	}
 }

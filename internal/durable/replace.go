@@ -86,6 +86,7 @@ func target(path string) (string, fs.FileInfo, error) {
 // lets the umask have its say.
 func createBeside(path string, perm fs.FileMode) (*os.File, error) {
 	dir, base := filepath.Split(path)
+	base = base[:min(len(base), 200)] // names end at 255 bytes
 	for try := 0; ; try++ {
 		name := filepath.Join(dir, fmt.Sprintf(".%s.%08x.tmp", base, rand.Uint32()))
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -52,6 +53,10 @@ func TestReplace(t *testing.T) {
 	wantContents(t, dir, map[string]string{"f": "two"})
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o604 {
 		t.Errorf("mode %v, %v: not that of the file that was replaced", info.Mode(), err)
+	}
+	long := strings.Repeat("n", 250)
+	if err := errors.Join(Replace(filepath.Join(dir, long), 0o600, fill("long")), os.Remove(filepath.Join(dir, long))); err != nil {
+		t.Error(err)
 	}
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink("f", link); err != nil {
