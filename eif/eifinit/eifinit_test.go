@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"debug/elf"
 	"flag"
 	"os"
@@ -144,7 +145,8 @@ func compress(t *testing.T, data []byte) []byte {
 	return b.Bytes()
 }
 
-// TestBinaryShape: static, stripped, for the right machine, small.
+// TestBinaryShape: static, stripped, for the right machine, small, of that release
+// of Go and no module but this.
 func TestBinaryShape(t *testing.T) {
 	for _, a := range architectures {
 		data := Binary(a.arch)
@@ -154,6 +156,10 @@ func TestBinaryShape(t *testing.T) {
 		}
 		if f.Machine != a.machine || f.Type != elf.ET_EXEC || f.Section(".symtab") != nil {
 			t.Errorf("%s: machine %v, type %v, sections %v", a.file, f.Machine, f.Type, f.Sections)
+		}
+		info, err := buildinfo.Read(bytes.NewReader(data))
+		if err != nil || info.GoVersion != Toolchain || len(info.Deps) > 0 || info.Main.Sum != "" {
+			t.Errorf("%s: built by %+v, %v", a.file, info, err)
 		}
 		for _, p := range f.Progs {
 			if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
