@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -146,15 +147,20 @@ func TestHugeClaims(t *testing.T) {
 
 // TestHostileMetadata: metadata full of anything take little memory to be refused,
 // or to be described.
-func TestHostileMetadata(t *testing.T) {
+func TestHostileMetadata(t *testing.T) { hostileMetadata(t, MaxMetadata/16) }
+
+func TestHostileMetadataInFull(t *testing.T) {
+	need.Long(t)
+	hostileMetadata(t, MaxMetadata)
+}
+
+func hostileMetadata(t *testing.T, size int) {
 	const begin = `{"ImageName":"a","ImageVersion":"b","BuildMetadata":{"BuildTime":"c","BuildTool":"d","BuildToolVersion":"e",` +
 		`"OperatingSystem":"f","KernelVersion":"g"},"DockerInfo":null,"CustomMetadata":`
-	// A quarter shows how memory grows.
-	const size = MaxMetadata / 4
 	fill := func(open string, item func(int) string, end string) string {
 		var b strings.Builder
 		b.WriteString(begin + open)
-		for i := 0; b.Len() < size; i++ {
+		for i := 0; b.Len() < size-100; i++ {
 			b.WriteString(item(i))
 		}
 		return b.String() + end + "}"
@@ -202,7 +208,7 @@ func TestHostileMetadata(t *testing.T) {
 				t.Fatalf("got %v, want %s", err, c.rule)
 			}
 			// What is described is decoded and encoded again; most is garbage soon.
-			if limit := map[bool]uint64{true: 64 << 20, false: 16 << 20}[err == nil]; grown > limit {
+			if limit := map[bool]int{true: 256, false: 64}[err == nil] * size; grown > uint64(limit) {
 				t.Errorf("%d bytes were allocated", grown)
 			}
 		})
