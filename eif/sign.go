@@ -162,9 +162,8 @@ func SignSection(ctx context.Context, certificateFile []byte, pcr0 pcr.Digest, s
 	if err != nil {
 		return nil, err
 	}
-	if key, ok := signer.Public().(*ecdsa.PublicKey); !ok || !key.Equal(r.Certificate.PublicKey) {
-		return nil, reason.New(reason.Mismatch, "eif.sign.key",
-			"the certificate holds another public key than the one that is to sign (%s)", describeKey(signer.Public()))
+	if err := CheckSigner(r.Certificate, signer); err != nil {
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -174,6 +173,16 @@ func SignSection(ctx context.Context, certificateFile []byte, pcr0 pcr.Digest, s
 		return nil, err
 	}
 	return r.Attach(signature)
+}
+
+// CheckSigner tells, before an image is read, whether the certificate holds the
+// signer's public key. The error is that of [SignSection].
+func CheckSigner(cert *x509.Certificate, signer crypto.Signer) error {
+	if key, ok := signer.Public().(*ecdsa.PublicKey); ok && key.Equal(cert.PublicKey) {
+		return nil
+	}
+	return reason.New(reason.Mismatch, "eif.sign.key",
+		"the certificate holds another public key than the one that is to sign (%s)", describeKey(signer.Public()))
 }
 
 // describeKey names the kind of a public key.

@@ -167,9 +167,11 @@ give the same bytes.`,
 				return err
 			}
 			defer closer.Close()
+			if err := hintKey(eif.CheckSigner(lint.Certificate, signer)); err != nil {
+				return err
+			}
 			done, err := resignImage(ctx, args[0], out, func(pcr0 pcr.Digest) ([]byte, error) {
-				section, err := eif.SignSection(ctx, data, pcr0, signer, nil)
-				return section, hintKey(err)
+				return eif.SignSection(ctx, data, pcr0, signer, nil)
 			})
 			if err != nil {
 				return err
@@ -199,6 +201,7 @@ func outputName(name, out string) (string, error) {
 	return out, nil
 }
 
+// hintKey says what to do about a certificate that is of another key.
 func hintKey(err error) error {
 	if refusal, ok := reasonError(err); ok && refusal.Rule() == "eif.sign.key" {
 		return cli.WithHint(err, "use the certificate that was made for this key; 'openssl x509 -in CERT -noout -pubkey' shows whose it is")
