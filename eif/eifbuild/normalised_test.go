@@ -463,7 +463,7 @@ func TestOtherReaders(t *testing.T) {
 func TestNormalisedMemory(t *testing.T) {
 	size := int64(96 << 20)
 	if os.Getenv("CRETULA_LONG") == "1" {
-		size = 12 << 30
+		size = 6 << 30
 	}
 	const files = 8
 	dir := t.TempDir()

@@ -3,6 +3,7 @@
 package imagebuild
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -383,6 +384,43 @@ func TestRefusedRequests(t *testing.T) {
 		}
 		if _, err := os.Stat(r.Output); err == nil {
 			t.Errorf("%s: there is an image", name)
+		}
+	}
+}
+
+// TestOwners: those of an archive are kept, those of a folder are of whoever
+// unpacked it.
+func TestOwners(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	header := &tar.Header{Name: "app", Typeflag: tar.TypeReg, Mode: 0o755, Uid: 1000, Gid: 1001, Size: 1}
+	if err := w.WriteHeader(header); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "app"), []byte("x"))
+	if err := os.Chmod(filepath.Join(folder, "app"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Only root can give files away; of others they are not 0:0 anyhow.
+	_ = os.Chown(filepath.Join(folder, "app"), 1000, 1001)
+	for source, want := range map[string][2]uint32{
+		write(t, filepath.Join(t.TempDir(), "root.tar"), b.Bytes()): {1000, 1001},
+		folder: {0, 0},
+	} {
+		for _, mode := range []eifbuild.Mode{eifbuild.Normalised, eifbuild.NitroCLI} {
+			r := sampleRequest(t, source)
+			r.Mode, r.Override = mode, Override{Cmd: []string{"/app"}}
+			data, _ := built(t, r)
+			if e := entry(t, ramdisk(t, parsed(t, data), 1), "rootfs/app"); e.UID != want[0] || e.GID != want[1] {
+				t.Errorf("%s, %v: owner %d:%d, want %v", source, mode, e.UID, e.GID, want)
+			}
 		}
 	}
 }
