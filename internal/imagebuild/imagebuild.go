@@ -158,7 +158,10 @@ func (r *Request) sourceFolder() (bool, error) {
 	if err != nil || !info.IsDir() {
 		return false, nil // What else it may be, package rootfs says.
 	}
-	above, err := filepath.Abs(filepath.Dir(r.Output))
+	above, err := filepath.EvalSymlinks(filepath.Dir(r.Output))
+	if err == nil {
+		above, err = filepath.Abs(above)
+	}
 	if err != nil {
 		return false, err
 	}

@@ -350,7 +350,11 @@ func TestOutputInSource(t *testing.T) {
 	folder := sampleFolder(t, t.TempDir())
 	for _, source := range []string{folder, "dir:" + folder, folder + "/", folder + "/srv/.."} {
 		r := sampleRequest(t, source)
-		for _, output := range []string{filepath.Join(folder, "app.eif"), filepath.Join(folder, "srv", "app.eif")} {
+		outside := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(filepath.Join(folder, "srv"), outside); err != nil {
+			t.Fatal(err)
+		}
+		for _, output := range []string{filepath.Join(folder, "app.eif"), filepath.Join(folder, "srv", "app.eif"), filepath.Join(outside, "app.eif")} {
 			r.Output = output
 			if _, err := Build(t.Context(), r); err == nil || !strings.Contains(err.Error(), "in the folder that it is made of") {
 				t.Errorf("%s into %s: %v", source, output, err)
