@@ -126,13 +126,14 @@ func bzImageBanner(r io.ReaderAt, size int64, head []byte) (string, error) {
 func zippedBanner(r io.Reader) (string, error) {
 	src := &remember{r: r}
 	gz, err := gzip.NewReader(bufio.NewReader(src))
-	if err == nil {
-		var found string
-		if found, err = searchBanner(bufio.NewReaderSize(gz, window)); found != "" {
-			return found, nil
-		}
+	if err != nil {
+		return "", src.err
 	}
-	return "", src.err
+	found, err := searchBanner(bufio.NewReaderSize(gz, window))
+	if err != nil {
+		return "", src.err
+	}
+	return found, nil
 }
 
 // remember keeps the error of reading apart from those of what is read.

@@ -12,10 +12,13 @@ package eifdiff
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/contents"
@@ -74,8 +77,10 @@ type Difference struct {
 	// Ramdisk is the number of a ramdisk, 1 for the first.
 	Ramdisk int `json:"ramdisk,omitempty"`
 	// Name is that of an entry of a ramdisk, or of a field.
-	Name   string `json:"name,omitempty"`
-	Change Change `json:"change"`
+	Name string `json:"name,omitempty"`
+	// NameBytes (base64) is there where the name is not UTF-8.
+	NameBytes []byte `json:"name_bytes,omitempty"`
+	Change    Change `json:"change"`
 	// A and B say what it is there, in words; empty where it is not.
 	A string `json:"a,omitempty"`
 	B string `json:"b,omitempty"`
@@ -137,7 +142,7 @@ type Report struct {
 func (r *Report) Equal() bool { return !r.measured }
 
 // maxDifferences is how many are listed for one part.
-const maxDifferences = 20_000
+const maxDifferences = 10_000
 
 // compared are the registers of an image file.
 var compared = []pcr.Index{0, 1, 2, 8}
@@ -145,7 +150,7 @@ var compared = []pcr.Index{0, 1, 2, 8}
 // Compare compares two images. Ramdisks that cannot be read are compared as bytes,
 // and the report says why; errors are only those of reading the files, and of ctx.
 func Compare(ctx context.Context, a, b Side) (*Report, error) {
-	c := &comparison{ctx: ctx, a: a, b: b, report: &Report{Registers: []Register{}, Differences: []Difference{}}, differs: make(map[pcr.Index]bool)}
+	c := &comparison{ctx: ctx, a: a, b: b, report: &Report{Registers: []Register{}, Differences: []Difference{}}, differs: make(map[pcr.Index]bool), hash: sha256.New(), buf: make([]byte, 64<<10)}
 	c.registers()
 	for _, step := range []func() error{c.sections, c.kernel, c.cmdline, c.ramdisks, c.certificate} {
 		if err := step(); err != nil {
@@ -164,6 +169,8 @@ type comparison struct {
 	report  *Report
 	differs map[pcr.Index]bool
 	listed  int // in the current part
+	hash    hash.Hash
+	buf     []byte
 }
 
 func (c *comparison) registers() {
@@ -212,6 +219,9 @@ func (c *comparison) add(d Difference) {
 	moves := measuredBy(d.Part, d.Ramdisk)
 	if d.Measured = len(moves) > 0; d.Measured {
 		c.report.measured = true
+	}
+	if !utf8.ValidString(d.Name) {
+		d.NameBytes = []byte(d.Name)
 	}
 	d.Registers = []int{}
 	for _, i := range moves {

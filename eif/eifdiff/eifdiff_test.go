@@ -184,7 +184,7 @@ func TestItems(t *testing.T) {
 // TestRandomEdits: whatever is changed in a tree, the report is empty if and only
 // if the measured bytes are the same, and explains every register that differs.
 func TestRandomEdits(t *testing.T) {
-	randomEdits(t, 100)
+	randomEdits(t, 60)
 }
 
 func TestRandomEditsLong(t *testing.T) {
@@ -317,11 +317,35 @@ func TestManyDifferences(t *testing.T) {
 	}
 }
 
+// TestOneName: many entries of one name are no more work than others.
+func TestOneName(t *testing.T) {
+	nodes := make([]node, 30_000)
+	for i := range nodes {
+		nodes[i] = file644("x", "")
+	}
+	a, b := base(), base()
+	app(nodes...)(&a)
+	app(append(nodes, file644("y", ""))...)(&b)
+	if got := text(compare(t, a.side(t), b.side(t))); got != `ramdisk 2 added "y" [0 2]; ` {
+		t.Error(got)
+	}
+	app(nodes[1:]...)(&b)
+	if got := text(compare(t, a.side(t), b.side(t))); got != `ramdisk 2 removed "x" [0 2]; ` {
+		t.Error(got)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	a, b := base(), base()
 	b.kernel = "other"
 	data, err := json.Marshal(compare(t, a.side(t), b.side(t)))
 	if err != nil || !strings.Contains(string(data), `"registers":[0,1]`) {
 		t.Errorf("%s, %v", data, err)
+	}
+	app(file644("\xff", ""))(&a)
+	app()(&b)
+	b.kernel = a.kernel
+	if d := only(t, compare(t, a.side(t), b.side(t))); string(d.NameBytes) != "\xff" {
+		t.Errorf("%+v", d)
 	}
 }

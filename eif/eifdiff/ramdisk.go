@@ -74,6 +74,8 @@ type entry struct {
 	numbers eifbuild.Numbers
 	text    []byte
 	seen    bool
+	next    *entry // of the same name
+	free    *entry // in the first of a name: the next that is not paired
 }
 
 // Bounds of what is remembered of one ramdisk.
@@ -88,34 +90,36 @@ var errTooMany = errors.New("the ramdisk has too many entries to compare them on
 func plain(name string) string { return strings.TrimSuffix(name, "/") }
 
 // read reads what is to be remembered of an entry.
-func read(ramdisk int, e *eifbuild.Entry, r *eifbuild.Reader) (*entry, error) {
+func (c *comparison) read(ramdisk int, e *eifbuild.Entry, r *eifbuild.Reader) (*entry, error) {
 	x := &entry{Entry: *e, numbers: r.Numbers()}
-	h := sha256.New()
-	var to io.Writer = h
+	c.hash.Reset()
+	var to io.Writer = c.hash
 	var text bytes.Buffer
 	if isText(ramdisk, e.Name) && e.Content.Size <= maxText {
-		to = io.MultiWriter(h, &text)
+		to = io.MultiWriter(c.hash, &text)
 	}
-	if _, err := io.Copy(to, r); err != nil {
+	if _, err := io.CopyBuffer(to, r, c.buf); err != nil {
 		return nil, err
 	}
-	h.Sum(x.sum[:0])
+	c.hash.Sum(x.sum[:0])
 	x.text = text.Bytes()
 	return x, nil
 }
 
-// An index has the entries of a ramdisk by name, several of one name in order.
+// An index has the entries of a ramdisk by name: the first of a name, and the next
+// of it behind that.
 type index struct {
-	names      map[string][]*entry
+	names      map[string]*entry
 	list       []*entry
 	compressed bool
 }
 
 func (c *comparison) index(n int) (*index, error) {
-	x := &index{names: make(map[string][]*entry)}
+	x := &index{names: make(map[string]*entry)}
+	latest := make(map[string]*entry) // of names that are there more than once
 	size := 0
 	err := contents.Walk(c.ctx, c.a.Image, n, func(e *eifbuild.Entry, r *eifbuild.Reader) error {
-		read, err := read(n, e, r)
+		read, err := c.read(n, e, r)
 		if err != nil {
 			return err
 		}
@@ -125,7 +129,14 @@ func (c *comparison) index(n int) (*index, error) {
 		read.order = len(x.list)
 		x.list = append(x.list, read)
 		name := plain(e.Name)
-		x.names[name] = append(x.names[name], read)
+		switch first := x.names[name]; {
+		case first == nil:
+			x.names[name], read.free = read, read
+		case first.next == nil:
+			first.next, latest[name] = read, read
+		default:
+			latest[name].next, latest[name] = read, read
+		}
 		x.compressed = r.Compressed()
 		return nil
 	})
@@ -195,9 +206,8 @@ func (c *comparison) entries(n int, where string) error {
 	p := &pass{comparison: c, n: n, a: a, summary: Summary{Ramdisk: n, A: len(a.list)}, changed: make(map[string]bool), latest: -1}
 	before := c.listed
 	compressed := false
-	taken := make(map[string]int)
 	err = contents.Walk(c.ctx, c.b.Image, n, func(e *eifbuild.Entry, r *eifbuild.Reader) error {
-		b, err := read(n, e, r)
+		b, err := c.read(n, e, r)
 		if err != nil {
 			return err
 		}
@@ -205,13 +215,10 @@ func (c *comparison) entries(n int, where string) error {
 		if p.summary.B++; p.summary.B > maxEntries {
 			return errTooMany
 		}
-		name := plain(e.Name)
-		nth := taken[name]
-		if same := a.names[name]; nth < len(same) {
-			taken[name]++
-			p.pair(same[nth], b)
+		if same, others := a.take(plain(e.Name)); same != nil {
+			p.pair(same, b)
 		} else {
-			p.lone(b, len(same) > 0, true)
+			p.lone(b, others, true)
 		}
 		return nil
 	})
@@ -220,7 +227,7 @@ func (c *comparison) entries(n int, where string) error {
 	}
 	for _, e := range a.list {
 		if !e.seen {
-			p.lone(e, taken[plain(e.Name)] > 0, false)
+			p.lone(e, a.names[plain(e.Name)].seen, false)
 		}
 	}
 	p.summary.Differ, p.summary.Names = len(p.changed), len(a.names)
@@ -233,6 +240,19 @@ func (c *comparison) entries(n int, where string) error {
 	p.form(a.compressed, compressed, where, c.listed == before)
 	c.report.Ramdisks = append(c.report.Ramdisks, p.summary)
 	return nil
+}
+
+// take returns the first entry of a name that has not been taken, and tells whether
+// there are others.
+func (x *index) take(name string) (e *entry, others bool) {
+	first := x.names[name]
+	if first == nil {
+		return nil, false
+	}
+	if e = first.free; e != nil {
+		first.free = e.next
+	}
+	return e, e != first
 }
 
 func (p *pass) differ(name string, d Difference) {
