@@ -164,7 +164,7 @@ func (w *folderWalk) content(name string, was fs.FileInfo) eifbuild.Content {
 	}
 	dir, path := w.dir, w.path
 	return eifbuild.Content{Size: was.Size(), Open: func() (io.ReadCloser, error) {
-		f, err := dir.Open(name)
+		f, err := dir.OpenFile(name, openFlags, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}

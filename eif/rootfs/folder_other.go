@@ -4,7 +4,12 @@
 
 package rootfs
 
-import "io/fs"
+import (
+	"io/fs"
+	"os"
+)
+
+const openFlags = os.O_RDONLY
 
 // statOf returns owner 0:0 and mode 0755: Windows knows neither the owners of
 // Linux nor which files are programs, so all can be started.

@@ -129,6 +129,7 @@ func TestFolderChanges(t *testing.T) {
 		"other bytes": func(path string) error { return os.WriteFile(path, []byte("654321"), 0o600) },
 		"gone":        os.Remove,
 		"a directory": func(path string) error { os.Remove(path); return os.Mkdir(path, 0o700) },
+		"a pipe":      func(path string) error { os.Remove(path); return unix.Mkfifo(path, 0o600) },
 		"a link out":  func(path string) error { os.Remove(path); return os.Symlink("/etc/passwd", path) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// openFlags make opening not wait for a writer, should a file have become a pipe.
+const openFlags = syscall.O_RDONLY | syscall.O_NONBLOCK
+
 func statOf(info fs.FileInfo) stat {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

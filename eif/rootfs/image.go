@@ -24,6 +24,8 @@ const (
 	maxLayers = 1024
 	// maxNesting is how deep an index may lie in indexes.
 	maxNesting = 3
+	// maxImages is more than an index for all platforms has.
+	maxImages = 1000
 )
 
 // blobs is where the parts of an image are.
@@ -117,6 +119,9 @@ func (p *opening) choose(list []v1.Descriptor) (v1.Descriptor, error) {
 	want := goArch(p.o.Arch)
 	var images, fitting []v1.Descriptor
 	var there []string
+	if len(list) > maxImages {
+		return v1.Descriptor{}, malformed("manifest", "the index has %d images, the limit is %d", len(list), maxImages)
+	}
 	for _, d := range list {
 		if d.Annotations["vnd.docker.reference.type"] != "" || !isConfig(types.MediaType(d.ArtifactType)) && d.ArtifactType != "" {
 			continue

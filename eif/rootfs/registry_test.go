@@ -131,6 +131,9 @@ func TestArchitectures(t *testing.T) {
 		deep = mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: deep})
 	}
 	put("deep", deep)
+	if _, err := newOpening(t.Context(), Options{}).choose(make([]v1.Descriptor, maxImages+1)); ruleOf(err) != "rootfs.manifest" {
+		t.Errorf("%v", err)
+	}
 	push(t, host+"/app:one", arm, authn.Anonymous)
 	push(t, host+"/app:windows", windows, authn.Anonymous)
 
@@ -278,6 +281,39 @@ func TestRegistryConnections(t *testing.T) {
 	source := "registry:" + strings.TrimPrefix(s.URL, "https://") + "/app:1"
 	refused(t, source, Options{}, reason.Unsupported, "rootfs.registry.tls", "authority")
 	refused(t, source, Options{Transport: s.Client().Transport}, reason.Unsupported, "rootfs.registry.not-found")
+}
+
+// TestRegistryRedirect: a registry that sends us to where a blob is cannot send
+// us to an unencrypted place elsewhere.
+func TestRegistryRedirect(t *testing.T) {
+	noFiles(t)
+	im := image(t, v1.ConfigFile{}, tarOf(t, reg("f", "x")))
+	var elsewhere string
+	host := serve(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:") && elsewhere != "" {
+				http.Redirect(w, r, elsewhere+r.URL.Path+"?signature=secret-word", http.StatusTemporaryRedirect)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	push(t, host+"/app:1", im, authn.Anonymous)
+	store := serve(t, nil)
+	push(t, store+"/app:1", im, authn.Anonymous)
+	elsewhere = "http://" + store
+	if got := brief(t, open(t, "registry:"+host+"/app:1", Options{}).Entries); got != "f=x" {
+		t.Errorf("got %s", got)
+	}
+	elsewhere = "http://192.0.2.1"
+	_, err := Open(t.Context(), "registry:"+host+"/app:1", Options{})
+	if err == nil {
+		t.Fatal("taken")
+	}
+	checkRefusal(t, err, reason.Unsupported, "rootfs.registry.plain-http")
+	if strings.Contains(err.Error(), "secret-word") {
+		t.Errorf("the error holds what signs the address: %v", err)
+	}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -17,7 +17,8 @@ const (
 	// maxPath and maxPart are Linux's PATH_MAX without the NUL and NAME_MAX.
 	maxPath = 4095
 	maxPart = 255
-	// maxText bounds the names and link targets of a tree, which are in memory.
+	// maxText bounds the names, link targets and names of extended attributes of
+	// a tree, which are in memory.
 	maxText = 256 << 20
 	// maxHops is how many symbolic links Linux follows in a path.
 	maxHops = 40
@@ -177,7 +178,7 @@ func (t *tree) place(name string, f *file) error {
 	if err != nil {
 		return err
 	}
-	if err := t.count(base, f.link); err != nil {
+	if err := t.count(base, f.link, f.lost); err != nil {
 		return err
 	}
 	old, there := dir.children[base]
