@@ -65,33 +65,6 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// shellBlocks returns the blocks of a document that begin with sh, each with the
-// number of its first line.
-func shellBlocks(t *testing.T, file string) (blocks []string, lines []int) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	must(t, err)
-	inside := false
-	var block strings.Builder
-	for n, line := range strings.SplitAfter(string(text), "\n") {
-		switch {
-		case line == "```sh\n":
-			inside = true
-			block.Reset()
-			lines = append(lines, n+2)
-		case inside && line == "```\n":
-			inside = false
-			blocks = append(blocks, block.String())
-		case inside:
-			block.WriteString(line)
-		}
-	}
-	if inside || len(blocks) < 10 {
-		t.Fatalf("%s: %d blocks", file, len(blocks))
-	}
-	return blocks, lines
-}
-
 // TestOperating does what docs/operating.md says, block by block: only names of
 // folders, hosts and ports are of this machine. At its end there was a TLS server on
 // PostgreSQL with its root key in an HSM, its metrics were read, and its backup was
@@ -100,7 +73,7 @@ func TestOperating(t *testing.T) {
 	for _, program := range []string{"gcc", "softhsm2-util", "aws", "curl", "openssl", "bash", "setsid"} {
 		need.Program(t, program)
 	}
-	blocks, lines := shellBlocks(t, "../../docs/operating.md")
+	blocks := docBlocks(t, "../../docs/operating.md")
 	database := pgtest.New(t)
 	hsm := rootkeytest.StartHSM(t)
 	prefix, err := os.MkdirTemp("", "o") // short: the admin socket is below it
@@ -131,8 +104,15 @@ func TestOperating(t *testing.T) {
 	)
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
-	for i, block := range blocks {
-		fmt.Fprintf(&script, "echo '== docs/operating.md:%d' >&2\n%s", lines[i], here.Replace(block))
+	shell := 0
+	for _, b := range blocks {
+		if b.kind == "sh" {
+			shell++
+			fmt.Fprintf(&script, "echo '== docs/operating.md:%d' >&2\n%s", b.line, here.Replace(b.text))
+		}
+	}
+	if shell < 10 {
+		t.Fatalf("%d blocks of commands", shell)
 	}
 	script.WriteString("echo '== the end' >&2\nsystemctl stop cretula-kms\n")
 	psql := filepath.Dir(pgtest.Program(t, "psql"))
