@@ -319,7 +319,7 @@ func TestManyDifferences(t *testing.T) {
 
 // TestOneName: many entries of one name are no more work than others.
 func TestOneName(t *testing.T) {
-	nodes := make([]node, 30_000)
+	nodes := make([]node, 3_000)
 	for i := range nodes {
 		nodes[i] = file644("x", "")
 	}
