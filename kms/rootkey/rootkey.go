@@ -79,6 +79,7 @@ const (
 	// salt, and AES-256-GCM's ciphertext with its tag of 16 bytes.
 	wrapVersion = 1
 	wrapHeader  = 1 + idSize + saltSize
+	nonceSize   = 12
 	tagSize     = 16
 )
 
@@ -91,8 +92,9 @@ const (
 
 // software is a [Key] whose bytes are in memory.
 type software struct {
-	secret [keySize]byte
-	id     [idSize]byte
+	secret  [keySize]byte
+	id      [idSize]byte
+	ciphers ciphers
 }
 
 var _ Key = (*software)(nil)
@@ -146,15 +148,14 @@ func (k *software) Derive(label string) ([]byte, error) {
 // key and a nonce of its own, drawn from 256 random bits, so the number of
 // wraps under one root key has no practical bound (that of AES-GCM with random
 // nonces is 2^32, NIST SP 800-38D §8.3).
-func (k *software) aead(salt []byte) (cipher.AEAD, []byte, error) {
-	const nonceSize = 12
+func (k *software) aead(salt []byte) (saltCipher, error) {
 	key, nonce := k.schedule(salt)
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		return nil, nil, err
+		return saltCipher{}, err
 	}
 	aead, err := cipher.NewGCM(block)
-	return aead, nonce[:nonceSize], err
+	return saltCipher{aead, [nonceSize]byte(nonce[:])}, err
 }
 
 // schedule is HKDF (RFC 5869) with the salt and infoWrap: the first two blocks of
@@ -179,11 +180,11 @@ func (k *software) Wrap(plaintext, aad []byte) ([]byte, error) {
 	if _, err := rand.Read(salt); err != nil {
 		return nil, err
 	}
-	aead, nonce, err := k.aead(salt)
+	c, err := k.aead(salt)
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(out, nonce, plaintext, aad), nil
+	return c.aead.Seal(out, c.nonce[:], plaintext, aad), nil
 }
 
 // Unwrap implements [Key].
@@ -195,13 +196,20 @@ func (k *software) Unwrap(wrapped, aad []byte) ([]byte, error) {
 	if [idSize]byte(wrapped[1:]) != k.id {
 		return nil, fmt.Errorf("%w: %x, this one is %x", ErrOtherKey, wrapped[1:1+idSize], k.id)
 	}
-	aead, nonce, err := k.aead(wrapped[1+idSize : wrapHeader])
-	if err != nil {
-		return nil, err
+	salt := [saltSize]byte(wrapped[1+idSize:])
+	c, known := k.ciphers.get(salt)
+	if !known {
+		var err error
+		if c, err = k.aead(salt[:]); err != nil {
+			return nil, err
+		}
 	}
-	plaintext, err := aead.Open(nil, nonce, wrapped[wrapHeader:], aad)
+	plaintext, err := c.aead.Open(nil, c.nonce[:], wrapped[wrapHeader:], aad)
 	if err != nil {
 		return nil, ErrUnwrap
+	}
+	if !known {
+		k.ciphers.put(salt, c)
 	}
 	return plaintext, nil
 }
