@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cretula/cretula/pcr"
@@ -74,29 +73,46 @@ func (w *eventWriter) other(name string, value any) {
 	w.b = append(w.b, b...)
 }
 
-// escaped has 1 for the bytes that do not stand for themselves in a JSON string, as
-// encoding/json has it: it escapes those of HTML too.
-var escaped = func() (escaped [256]byte) {
-	for c := range escaped {
-		if c < ' ' || c > '~' || strings.IndexByte("\"\\<>&", byte(c)) >= 0 {
-			escaped[c] = 1
-		}
-	}
-	return escaped
-}()
-
+// quote writes a string as encoding/json does, which escapes the characters of HTML
+// too.
 func (w *eventWriter) quote(s string) {
-	var found byte // no branch for each byte: nearly all texts are plain
-	for i := range len(s) {
-		found |= escaped[s[i]]
-	}
-	if found != 0 {
+	if !plain(s) {
 		w.other("", s)
 		return
 	}
 	w.b = append(w.b, '"')
 	w.b = append(w.b, s...)
 	w.b = append(w.b, '"')
+}
+
+// plain tells whether all bytes of a text stand for themselves in a JSON string. It
+// looks at eight at a time, as nearly all texts are plain.
+func plain(s string) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		if special(uint64(s[0])|uint64(s[1])<<8|uint64(s[2])<<16|uint64(s[3])<<24|
+			uint64(s[4])<<32|uint64(s[5])<<40|uint64(s[6])<<48|uint64(s[7])<<56) != 0 {
+			return false
+		}
+	}
+	rest := uint64(0x2020202020202020)
+	for i := range len(s) {
+		rest = rest<<8 | uint64(s[i])
+	}
+	return special(rest) == 0
+}
+
+// special is 0 if none of the eight bytes is one that encoding/json escapes: a
+// control character, one of "&<>\, or one that is not ASCII. It does not matter which of the
+// bytes it marks if there is one.
+func special(x uint64) uint64 {
+	const (
+		each = 0x0101010101010101
+		top  = 0x80 * each
+	)
+	amp := x&^(4*each) ^ '"'*each // zero where '"' or '&' is, which differ in one bit
+	angle := x&^(2*each) ^ '<'*each
+	slash := x ^ '\\'*each
+	return (x | (x-' '*each)&^x | (amp-each)&^amp | (angle-each)&^angle | (slash-each)&^slash) & top
 }
 
 // time writes a time as [time.Time.MarshalJSON] does.

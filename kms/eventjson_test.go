@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"bytes"
 	"encoding/json"
 	"math/rand/v2"
 	"reflect"
@@ -112,6 +113,38 @@ func TestEventAppendJSON(t *testing.T) {
 	}
 	if seen < 100 {
 		t.Errorf("only %d events have a decision and a recipient", seen)
+	}
+}
+
+// Each pair of bytes, wherever it stands in a text of whatever length, is plain if
+// encoding/json writes it as it is.
+func TestPlain(t *testing.T) {
+	var marshaled [256]bool // whether a text of this byte alone is plain
+	for c := range marshaled {
+		b, err := json.Marshal(string([]byte{byte(c)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		marshaled[c] = string(b) == "\""+string([]byte{byte(c)})+"\""
+	}
+	for length := range 18 {
+		for c := range 256 {
+			text := bytes.Repeat([]byte("~"), length)
+			for at := range length {
+				text[at] = byte(c)
+				if got := plain(string(text)); got != marshaled[c] {
+					t.Errorf("byte %#x at %d of %d: %v", c, at, length, got)
+				}
+				if at+1 < length { // what one byte marks must not hide the next
+					text[at+1] = byte(255 - c)
+					if got := plain(string(text)); got != (marshaled[c] && marshaled[255-c]) {
+						t.Errorf("bytes %#x and %#x at %d of %d: %v", c, 255-c, at, length, got)
+					}
+					text[at+1] = '~'
+				}
+				text[at] = '~'
+			}
+		}
 	}
 }
 
