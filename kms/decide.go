@@ -26,11 +26,14 @@ const ruleDebug = "expect.debug"
 // decide asks the policies whether the caller may do the operation: on the key,
 // or on no key if k is nil. The decision with its trace goes into the event.
 func (c *call) decide(k *key) error {
-	in, err := c.request(k)
+	in, err := c.asked(k)
+	if err == nil && in.Conditional() {
+		err = c.addConditions(&in, k)
+		defer recycle(in.Request.Context) // the decision has its values, not the map
+	}
 	if err != nil {
 		return err
 	}
-	defer recycle(in.Request.Context) // the decision has its values, not the map
 	return c.judge(in)
 }
 
@@ -66,10 +69,28 @@ func (c *call) refuseDebug(r policy.Request) error {
 // request puts together what the policies decide by: for the operation of the
 // call on the key, or on no key if k is nil.
 func (c *call) request(k *key) (policy.Input, error) {
+	in, err := c.asked(k)
+	if err == nil {
+		err = c.addConditions(&in, k)
+	}
+	return in, err
+}
+
+// addConditions adds the condition keys.
+func (c *call) addConditions(in *policy.Input, k *key) error {
+	in.Request.Context, in.Request.Folded = c.conditions(k), true
+	if k == nil {
+		return nil
+	}
+	return c.usageCondition(in.Request.Context, k)
+}
+
+// asked is request without the condition keys, which many decisions do not regard.
+func (c *call) asked(k *key) (policy.Input, error) {
 	p := &c.caller.Principal
 	in := policy.Input{Request: policy.Request{
 		Principal: c.policyPrincipal(), Action: c.op.Action(), Resource: "*", ResourceAccount: p.Account,
-		Context: c.conditions(k), Folded: true, EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
+		EncryptionContext: c.common.EncryptionContext, TakesRecipient: c.op.TakesRecipient() || c.extended(k),
 		Document: c.documentKind(),
 	}}
 	if err := c.identityPolicies(&in); err != nil {
@@ -78,9 +99,6 @@ func (c *call) request(k *key) (policy.Input, error) {
 	if k == nil {
 		in.NoKey = true
 		return in, nil
-	}
-	if err := c.usageCondition(in.Request.Context, k); err != nil {
-		return policy.Input{}, err
 	}
 	parsed, err := c.server.policies.parse(k.policy, policy.KindKey)
 	if err != nil {

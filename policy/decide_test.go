@@ -380,3 +380,45 @@ func TestLimitsTakeAndGrantsGive(t *testing.T) {
 		t.Errorf("limits took %d, grants gave %d times", took, gave)
 	}
 }
+
+// What is not Conditional decides, and traces, the same without the condition keys;
+// and what decides differently without them is Conditional.
+func TestConditional(t *testing.T) {
+	m := &simMaker{Rand: rand.New(rand.NewPCG(3, 4))}
+	without, differ := 0, 0
+	for range 3000 {
+		p := m.pair()
+		for _, s := range p.policies() {
+			for i := range s.Statement { // leave few of the conditions, else all have some
+				if m.chance(90) {
+					s.Statement[i].Condition = nil
+				}
+			}
+		}
+		in, err := p.input()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.chance(30) {
+			g := Grant{ID: "g", Grantee: p.Caller.ARN, Operations: []string{strings.TrimPrefix(p.Action, "kms:")}}
+			if m.chance(50) {
+				g.SourceArn = "arn:aws:s3:::b/c:d"
+			}
+			in.Grants = append(in.Grants, g)
+		}
+		bare := in
+		bare.Request.Context = nil
+		same := reflect.DeepEqual(Evaluate(in), Evaluate(bare))
+		if !in.Conditional() {
+			without++
+			if !same {
+				t.Errorf("not conditional, but decides by the context: %s", p.json(t))
+			}
+		} else if !same {
+			differ++
+		}
+	}
+	if without < 300 || differ < 300 {
+		t.Errorf("%d are not conditional, %d differ: this test has lost its point", without, differ)
+	}
+}

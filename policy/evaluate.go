@@ -191,6 +191,17 @@ func (e *evaluation) evaluate(in *Input) {
 	d.By = d.By[:min(len(d.By), maxRefs)]
 }
 
+// Conditional tells whether the decision, with its trace, can depend on the Context of
+// the request: whether a policy has a condition or a variable, or a grant a constraint
+// that is a condition key. If not, whoever makes the Input need not make a Context.
+func (in *Input) Conditional() bool {
+	regards := func(p *Policy) bool { return p != nil && p.conditional }
+	named := func(n Named) bool { return regards(n.Policy) }
+	return regards(in.KeyPolicy) || regards(in.TrustPolicy) || slices.ContainsFunc(in.Identity, named) ||
+		in.Boundary != nil && named(*in.Boundary) || slices.ContainsFunc(in.Session, named) ||
+		slices.ContainsFunc(in.Grants, func(g Grant) bool { return g.SourceArn != "" })
+}
+
 func (in *Input) valid() bool {
 	if p := in.KeyPolicy; p != nil && (!p.parsed || p.Kind != KindKey) {
 		return false

@@ -115,6 +115,7 @@ func (d *decoder) policy(root *node) (*Policy, error) {
 		}
 		sids[s.Sid] = true
 		p.Statements = append(p.Statements, s)
+		p.conditional = p.conditional || s.conditional()
 	}
 	return p, nil
 }

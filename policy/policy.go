@@ -19,7 +19,10 @@
 // access to AWS KMS keys".
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A Kind says where a policy is attached, which decides what may stand in it.
 type Kind uint8
@@ -75,6 +78,8 @@ type Policy struct {
 	Statements []Statement
 
 	parsed bool
+	// conditional says that some statement regards the condition keys of a request.
+	conditional bool
 }
 
 // A Statement is one statement of a policy. A nil slice means that the element
@@ -95,6 +100,15 @@ type Statement struct {
 	actions   []string // lower case
 	resources []pattern
 	onRole    bool // of a trust policy, whose resource is the role
+}
+
+// conditional tells whether the statement regards the condition keys of a request: in
+// a Condition, or in a variable of its resource.
+func (s *Statement) conditional() bool {
+	variable := func(t template) bool { return slices.ContainsFunc(t, func(p part) bool { return p.key != "" }) }
+	return len(s.Condition) > 0 || slices.ContainsFunc(s.resources, func(p pattern) bool {
+		return variable(p.whole) || slices.ContainsFunc(p.parts, variable)
+	})
 }
 
 // Inert tells whether the statement can never have an effect because it lacks
