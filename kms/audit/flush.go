@@ -126,17 +126,23 @@ const (
 // nil if nothing is pending, and then it is idle. It lets every goroutine that is ready
 // to run go first, as long as that brings further events. Where there were many callers
 // of late, those who wait now and those of the batch before, which were answered just
-// now, it waits for all of them, about as long as the last sync took and no longer: else
-// they would take turns, one half calling while the sync of the other half lasts. One
-// caller alone waits for nothing.
+// now, it waits for all of them, about as long as the last sync took, and longer only
+// while others keep coming, up to maxGather: else they would take turns, one half calling
+// while the sync of the other half lasts. One caller alone waits for nothing.
 func (l *Log) gather() *batch {
 	n := l.giveWay()
 	l.callers = max(n+l.gathered, l.callers*7/8)
 	if l.callers >= manyCallers {
-		until := time.Now().Add(min(l.syncing, maxGather))
-		for n > 0 && n < l.callers && time.Now().Before(until) {
+		began, came := time.Now(), true
+		for n > 0 && n < l.callers {
+			waited := time.Since(began)
+			if waited >= maxGather || waited >= l.syncing && !came {
+				break
+			}
 			time.Sleep(gatherStep)
+			before := n
 			n = l.giveWay()
+			came = n > before
 		}
 	}
 	l.gathered = n
