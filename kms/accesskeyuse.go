@@ -25,6 +25,17 @@ type keyDays struct {
 	mu      sync.Mutex
 	pending map[string]string
 	written map[string]string
+	// today is the day that began at 86400 times its number, as Unix counts seconds.
+	today  string
+	number int64
+}
+
+// day returns the day of a time; the lock is held.
+func (d *keyDays) day(at time.Time) string {
+	if n := at.Unix() / 86400; d.today == "" || n != d.number {
+		d.today, d.number = at.UTC().Format(dayForm), n
+	}
+	return d.today
 }
 
 // noteAccessKey remembers the day on which a long-term access key was used.
@@ -32,10 +43,10 @@ func (s *Server) noteAccessKey(id string, now time.Time) {
 	if !strings.HasPrefix(id, accessKeyPrefix) {
 		return
 	}
-	day := now.UTC().Format(dayForm)
 	d := &s.keyDays
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	day := d.day(now)
 	if d.written[id] >= day || d.pending[id] >= day {
 		return
 	}

@@ -86,29 +86,35 @@ var unrecorded = map[string]bool{"Recipient": true, "GrantTokens": true, "GrantT
 // secrets. Times are RFC 3339. A string longer than 1024 bytes is cut and ends in
 // "…". Of a list there are [MaxEntries], of a map as many pairs as have 16 KiB, so
 // that a request that is refused for its size is no large record.
+// It is nil if there is nothing to record.
 func Parameters(in any) map[string]any {
-	return structParameters(reflect.ValueOf(in).Elem())
+	return addParameters(nil, reflect.ValueOf(in).Elem())
 }
 
-func structParameters(v reflect.Value) map[string]any {
-	found := make(map[string]any)
-	t := v.Type()
-	for i, m := range shapeOf(t).members {
-		if m.sensitive || unrecorded[t.Field(i).Name] {
+// addParameters adds those of a struct to a map, which it makes if it must.
+func addParameters(found map[string]any, v reflect.Value) map[string]any {
+	members := shapeOf(v.Type()).members
+	for i := range members {
+		m, field := &members[i], v.Field(i)
+		if m.unrecorded || field.IsNil() {
 			continue
 		}
-		if value := parameter(v.Field(i)); value != nil {
+		if value := parameter(field); value != nil {
+			if found == nil {
+				found = make(map[string]any)
+			}
 			found[m.path] = value
 		}
 	}
 	return found
 }
 
-// parameter returns nil for what is absent or not to be recorded.
+func structParameters(v reflect.Value) map[string]any {
+	return addParameters(make(map[string]any), v)
+}
+
+// parameter returns nil for what is not to be recorded.
 func parameter(f reflect.Value) any {
-	if f.IsNil() {
-		return nil
-	}
 	switch value := f.Interface().(type) {
 	case *string:
 		return cut(*value)

@@ -220,7 +220,7 @@ func TestParameters(t *testing.T) {
 		in   any
 		want string
 	}{
-		"nothing": {&DecryptInput{}, `{}`},
+		"nothing": {&DecryptInput{}, `null`},
 		"no blobs, tokens or documents": {&DecryptInput{KeyId: new("k"), CiphertextBlob: []byte("secret"), GrantTokens: []string{"secret"}, DryRun: new(false),
 			EncryptionContext: map[string]string{"a": "b"}, Recipient: &RecipientInfo{KeyEncryptionAlgorithm: new("x")}, DryRunModifiers: []string{"m"}},
 			`{"dryRun":false,"dryRunModifiers":["m"],"encryptionContext":{"a":"b"},"keyId":"k"}`},

@@ -24,6 +24,8 @@ type member struct {
 	pattern  *pattern
 	// sensitive values are shown neither in messages nor in records.
 	sensitive bool
+	// unrecorded members stand in no audit record.
+	unrecorded bool
 }
 
 type bounds struct{ min, max int }
@@ -66,6 +68,7 @@ func parseMember(f reflect.StructField) member {
 	if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8 && m.length == nil {
 		m.length = &bounds{0, MaxEntries}
 	}
+	m.unrecorded = m.sensitive || unrecorded[f.Name] || f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Uint8
 	return m
 }
 
