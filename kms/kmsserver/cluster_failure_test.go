@@ -41,6 +41,7 @@ func soon(t testing.TB, what string, try func() error) {
 // A server that cannot ask the database decides nothing by what it knew a second
 // before, and goes on when it can.
 func TestClusterServerWithoutDatabase(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := startCluster(t)
 	first, cut := c.peers[0], c.peers[2]
 	admin := c.client(provider(c.admin, ""), first)
@@ -90,6 +91,7 @@ func wantUnavailable(t testing.TB, err error, mayWait bool) {
 // The database is stopped as when its machine fails, while the servers are asked,
 // and comes back.
 func TestClusterDatabaseStops(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := startClusterOver(t, pgtest.New(t))
 	admin := c.client(provider(c.admin, ""), c.peers...)
 	key := c.key(admin, adminPolicy)
@@ -142,6 +144,7 @@ func TestClusterDatabaseStops(t *testing.T) {
 // clock goes wrong while it serves refuses: clients with the right time by their
 // signature, and those that believe its clock because the database does not.
 func TestClusterWrongClock(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := startCluster(t)
 	c.alice = c.principal("alice")
 	admin := c.client(provider(c.admin, ""), c.peers[0])
@@ -194,6 +197,7 @@ func (c *cluster) sign(p *peer, ahead time.Duration, body string) (status int, t
 
 // A document for one attested request is taken once, on whatever server.
 func TestClusterDocumentWorksOnce(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := startCluster(t)
 	c.alice = c.principal("alice")
 	key := attestedKey(t, c.service(c.peers[0]), types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify)
