@@ -297,7 +297,7 @@ func (s *Server) material(ctx context.Context, k *key, id string) (materialVersi
 	return s.unwrap(&k.keyRecord, id, wrapped)
 }
 
-// Material is unwrapped for each use and not kept: that costs microseconds, and
+// Material is unwrapped for each use and not kept: that costs less than a microsecond, and
 // memory holds no more secrets than there are requests.
 func (s *Server) unwrap(k *keyRecord, id string, wrapped []byte) (materialVersion, error) {
 	secret, err := s.rootKey.Unwrap(wrapped, materialBinding(k, id))
