@@ -21,7 +21,7 @@ var (
 // docs/identities.md does what it says: its commands run in their order, in one
 // shell, and those that it calls refused are.
 func TestDocsIdentities(t *testing.T) {
-	need.Program(t, "aws")
+	need.AWSCLI(t)
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "identities.md"))
 	if err != nil {
 		t.Fatal(err)
