@@ -7,7 +7,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -58,7 +57,7 @@ const soonDays = 30
 // [*reason.Error] of reason Malformed if there is no certificate to tell anything
 // of.
 func LintCertificate(certificateFile []byte, at time.Time) (*CertificateLint, error) {
-	cert, err := firstCertificate(certificateFile)
+	cert, err := pcr.SigningCertificate(certificateFile)
 	if err != nil {
 		return nil, reason.New(reason.Malformed, "eif.certificate.form", "%w", err)
 	}
@@ -116,7 +115,7 @@ func selfSigned(c *x509.Certificate) bool {
 // checkCertificateFile returns the first certificate of a file that an image can
 // be signed with, whatever the date.
 func checkCertificateFile(file []byte) (*x509.Certificate, error) {
-	cert, err := firstCertificate(file)
+	cert, err := pcr.SigningCertificate(file)
 	if err != nil {
 		return nil, reason.New(reason.Malformed, "eif.certificate.form", "%w", err)
 	}
@@ -134,35 +133,7 @@ const certificateBlock = "CERTIFICATE"
 var (
 	pemBegin         = []byte("-----BEGIN ")
 	certificateBegin = []byte("-----BEGIN CERTIFICATE-----")
-	otherBegin       = []byte("-----BEGIN X509 CERTIFICATE-----")
 )
-
-var errNoCertificate = errors.New("the file has no certificate in PEM")
-
-// firstCertificate finds the certificate that counts, as [Signature] has it: the
-// first block CERTIFICATE. What OpenSSL, and with it AWS's tools, would take in its
-// place is refused, and one that is damaged is not passed over, as Go's decoder does.
-func firstCertificate(file []byte) (*x509.Certificate, error) {
-	text := file
-	for !bytes.HasPrefix(text, certificateBegin) {
-		var found bool
-		if bytes.HasPrefix(text, otherBegin) {
-			return nil, errors.New("an X509 CERTIFICATE block comes first, which OpenSSL takes for the certificate and other readers do not")
-		}
-		if _, text, found = bytes.Cut(text, []byte("\n")); !found {
-			return nil, errNoCertificate
-		}
-	}
-	block, rest := pem.Decode(text)
-	if block == nil || len(block.Headers) > 0 || bytes.Count(text[:len(text)-len(rest)], pemBegin) != 1 {
-		return nil, errors.New("the first certificate in the file is damaged")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("the first certificate in the file: %w", err)
-	}
-	return cert, nil
-}
 
 func countCertificates(file []byte) int {
 	n := 0
@@ -182,7 +153,7 @@ func checkPEM(file []byte) *reason.Error {
 		return reason.New(reason.Malformed, "eif.certificate.private-key",
 			"a private key is in the certificate file, and the whole file is part of the image")
 	}
-	if i := bytes.Index(file, pemBegin); i < 0 || !bytes.HasPrefix(file[i:], certificateBegin) || i > 0 && file[i-1] != '\n' {
+	if i := bytes.Index(file, pemBegin); i < 0 || !bytes.HasPrefix(file[i:], certificateBegin) {
 		return reason.New(reason.Malformed, "eif.certificate.first", "the first PEM block of the file is not a certificate")
 	}
 	return nil

@@ -287,7 +287,7 @@ func TestSignSectionRefuses(t *testing.T) {
 		{"old block type first", append(slices.Clone(old), s.pem...), reason.Malformed, "eif.certificate.form"},
 		{"damaged block first", append([]byte("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), s.pem...), reason.Malformed, "eif.certificate.form"},
 		{"block without an end first", append([]byte("-----BEGIN CERTIFICATE-----\n"), s.pem...), reason.Malformed, "eif.certificate.form"},
-		{"a certificate in a line first", append([]byte("see -----BEGIN CERTIFICATE-----\n"), s.pem...), reason.Malformed, "eif.certificate.first"},
+		{"a certificate in a line first", append([]byte("see -----BEGIN CERTIFICATE-----\n"), s.pem...), reason.Malformed, "eif.certificate.form"},
 		{"another block first", append(pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS"}), s.pem...), reason.Malformed, "eif.certificate.first"},
 		{"Ed25519", edCertificate(t), reason.Unsupported, "eif.signature.key"},
 		{"too large", append(slices.Clone(s.pem), bytes.Repeat([]byte("x\n"), 16000)...), reason.Malformed, "eif.signature.size"},

@@ -156,7 +156,7 @@ func (s *Signature) parseCOSE(envelope []byte) error {
 }
 
 func (s *Signature) parseCertificate() error {
-	cert, err := firstCertificate(s.CertificateFile)
+	cert, err := pcr.SigningCertificate(s.CertificateFile)
 	if err != nil {
 		return reason.New(reason.Malformed, "eif.signature.certificate", "offset %d: signing certificate: %w", s.offset, err)
 	}

@@ -3,9 +3,6 @@
 package pcr
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"regexp"
 )
@@ -32,28 +29,6 @@ func Instance(id string) (Digest, error) {
 		return Digest{}, fmt.Errorf("pcr: %q is no instance id: want i- and 17 lower-case hex digits", id)
 	}
 	return Digest{}.Extend([]byte(id)), nil
-}
-
-// Certificate returns PCR8 of an image signed with the certificate of that DER
-// encoding: H(Z ‖ H(DER)). A certificate that was renewed has another PCR8, even
-// over the same key.
-func Certificate(der []byte) (Digest, error) {
-	if _, err := x509.ParseCertificate(der); err != nil {
-		return Digest{}, fmt.Errorf("pcr: signing certificate: %w", err)
-	}
-	sum := Sum(der)
-	return Digest{}.Extend(sum[:]), nil
-}
-
-// CertificatePEM returns PCR8 for the first certificate of a PEM file, the one
-// that the platform measures. Text before it is skipped.
-func CertificatePEM(file []byte) (Digest, error) {
-	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			return Certificate(block.Bytes)
-		}
-	}
-	return Digest{}, errors.New("pcr: no PEM certificate found")
 }
 
 // Measured returns the value of a register into which the hash of content was
