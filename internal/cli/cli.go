@@ -6,9 +6,7 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -96,19 +94,6 @@ func (e *Env) Report(err error) int {
 		return r.ExitCode()
 	}
 	return 1
-}
-
-// PrintJSON writes v to stdout, indented by two spaces, with a final newline.
-func (e *Env) PrintJSON(v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	_, err := e.Stdout.Write(b.Bytes())
-	return err
 }
 
 // WriteBinary writes bytes that are no text to stdout. A terminal is refused.
