@@ -120,7 +120,7 @@ func (f *buildFlags) run(ctx context.Context, env *cli.Env) error {
 		defer closer.Close()
 		r.Signer, r.CertificateFile = signer, certificate
 	}
-	progress := &progressLine{env: env}
+	progress := newProgressLine(env)
 	r.Progress = progress.show
 	result, err := imagebuild.Build(ctx, r)
 	progress.clear()
@@ -202,30 +202,4 @@ func printBuilt(env *cli.Env, r *imagebuild.Request, result *imagebuild.Result) 
 	addRegisters(&b, result.Measurements)
 	_, err := env.Stdout.Write(b.Bytes())
 	return err
-}
-
-// A progressLine shows people at a terminal how far something is.
-type progressLine struct {
-	env  *cli.Env
-	last time.Time
-	used bool
-}
-
-func (p *progressLine) show(stage string, done, total int64) {
-	if !cli.IsTerminal(p.env.Stderr) || time.Since(p.last) < 100*time.Millisecond {
-		return
-	}
-	p.last, p.used = time.Now(), true
-	if total > 0 {
-		fmt.Fprintf(p.env.Stderr, "\r\x1b[K%s  %d %%  of %.1f MB", stage, done*100/total, float64(total)/1e6)
-	} else {
-		fmt.Fprintf(p.env.Stderr, "\r\x1b[K%s  %.1f MB", stage, float64(done)/1e6)
-	}
-}
-
-// clear takes the line away.
-func (p *progressLine) clear() {
-	if p.used {
-		fmt.Fprint(p.env.Stderr, "\r\x1b[K")
-	}
 }

@@ -34,14 +34,14 @@ status says that the image must not be used.`,
 }
 
 func describeEIF(ctx context.Context, env *cli.Env, name string) error {
-	im, f, err := openImage(name)
+	im, f, err := openImage(env, name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	measurements, err := im.Measure(ctx)
+	measurements, err := f.measure(ctx, im)
 	if err != nil {
-		return inFile(name, err)
+		return err
 	}
 	if err := env.PrintJSON(im.Describe(measurements)); err != nil {
 		return err

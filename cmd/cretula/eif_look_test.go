@@ -12,6 +12,7 @@ import (
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
+	"github.com/cretula/cretula/internal/cli"
 )
 
 // lookImage writes an image with these entries in its second ramdisk.
@@ -83,7 +84,7 @@ func TestLookUnreadable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	im, f, err := openImage(good)
+	im, f, err := openImage(cli.System(), good)
 	if err != nil {
 		t.Fatal(err)
 	}

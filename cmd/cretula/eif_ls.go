@@ -4,11 +4,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"time"
 
@@ -54,15 +53,15 @@ it can, and the exit status says why it cannot.`,
 
 // openMeasured opens an image whose checksum is right. A signature that is not
 // good, which does not keep anybody from looking, is told on stderr.
-func openMeasured(ctx context.Context, env *cli.Env, name string) (*eif.Image, *os.File, pcr.Measurements, error) {
-	im, f, err := openImage(name)
+func openMeasured(ctx context.Context, env *cli.Env, name string) (*eif.Image, *imageFile, pcr.Measurements, error) {
+	im, f, err := openImage(env, name)
 	if err != nil {
 		return nil, nil, pcr.Measurements{}, err
 	}
-	m, err := im.Measure(ctx)
+	m, err := f.measure(ctx, im)
 	if err != nil {
 		f.Close()
-		return nil, nil, pcr.Measurements{}, inFile(name, err)
+		return nil, nil, pcr.Measurements{}, err
 	}
 	if s := im.Signature(); s != nil {
 		pcr0, _ := m.Get(0)
@@ -252,11 +251,11 @@ func listJSON(ctx context.Context, w io.Writer, im *eif.Image, m pcr.Measurement
 	for _, s := range im.Sections {
 		head.Sections = append(head.Sections, listedSection{s.Type.String(), s.Offset, s.Size})
 	}
-	text, err := json.MarshalIndent(head, "", "  ")
-	if err != nil {
+	var text bytes.Buffer
+	if err := (&cli.Env{Stdout: &text}).PrintJSON(head); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s,\n  \"ramdisks\": [", text[:len(text)-len("\n}")])
+	fmt.Fprintf(w, "%s,\n  \"ramdisks\": [", bytes.TrimSuffix(text.Bytes(), []byte("\n}\n")))
 	var failed error
 	for n := first; n <= last; n++ {
 		if n > first {
@@ -275,7 +274,7 @@ func listRamdiskJSON(ctx context.Context, w io.Writer, im *eif.Image, number int
 	separator, compressed := "", false
 	failed := contents.Walk(ctx, im, number, func(e *eifbuild.Entry, r *eifbuild.Reader) error {
 		compressed = r.Compressed()
-		line, err := json.Marshal(contents.NewItem(e))
+		line, err := cli.JSON(contents.NewItem(e))
 		if err != nil {
 			return err
 		}
@@ -288,7 +287,7 @@ func listRamdiskJSON(ctx context.Context, w io.Writer, im *eif.Image, number int
 	}
 	fmt.Fprintf(w, "],\n      \"compressed\": %v", compressed)
 	if failed != nil {
-		line, err := json.Marshal(failed.Error())
+		line, err := cli.JSON(failed.Error())
 		if err != nil {
 			return err
 		}

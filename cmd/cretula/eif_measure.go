@@ -55,14 +55,14 @@ func measureEIF(ctx context.Context, env *cli.Env, name string, f measureFlags) 
 	if err != nil {
 		return err
 	}
-	im, file, err := openImage(name)
+	im, file, err := openImage(env, name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	m, err := im.Measure(ctx)
+	m, err := file.measure(ctx, im)
 	if err != nil {
-		return inFile(name, err)
+		return err
 	}
 	for i, d := range given.All() {
 		if own, measured := m.Get(i); measured && own != d {

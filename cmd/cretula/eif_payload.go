@@ -41,14 +41,14 @@ signature into the image, and takes none that does not verify.`,
 			if err != nil {
 				return err
 			}
-			im, f, err := openImage(args[0])
+			im, f, err := openImage(env, args[0])
 			if err != nil {
 				return err
 			}
 			defer f.Close()
-			m, err := im.Measure(cmd.Context())
+			m, err := f.measure(cmd.Context(), im)
 			if err != nil {
-				return inFile(args[0], err)
+				return err
 			}
 			pcr0, _ := m.Get(0)
 			r, err := eif.ToBeSigned(data, pcr0)
@@ -105,7 +105,7 @@ as it was.`,
 			if err != nil {
 				return err
 			}
-			done, err := resignImage(cmd.Context(), args[0], out, func(pcr0 pcr.Digest) ([]byte, error) {
+			done, err := resignImage(cmd.Context(), env, args[0], out, func(pcr0 pcr.Digest) ([]byte, error) {
 				r, err := eif.ToBeSigned(data, pcr0)
 				if err != nil {
 					return nil, inFile(certificate.file, err)

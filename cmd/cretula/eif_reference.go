@@ -88,13 +88,17 @@ func measureReleases(ctx context.Context, env *cli.Env, name string, files []str
 }
 
 func measureSound(ctx context.Context, env *cli.Env, name string) (pcr.Measurements, error) {
-	im, f, err := openImage(name)
+	im, f, err := openImage(env, name)
 	if err != nil {
 		return pcr.Measurements{}, err
 	}
 	defer f.Close()
-	m, err := im.MeasureAt(ctx, env.Now())
-	return m, inFile(name, err)
+	var m pcr.Measurements
+	err = f.throughout(func() error {
+		m, err = im.MeasureAt(ctx, env.Now())
+		return err
+	})
+	return m, err
 }
 
 func addReleases(env *cli.Env, name string, releases []reference.Image) error {

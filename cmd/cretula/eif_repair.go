@@ -33,7 +33,7 @@ nothing.`,
 		Example: "  $ cretula eif repair app.eif",
 		Args:    exactArguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, size, err := openRegular(args[0])
+			f, err := openRegular(env, args[0])
 			if err != nil {
 				return err
 			}
@@ -44,10 +44,13 @@ nothing.`,
 			}
 			var done *eif.Repaired
 			err = durable.Replace(target, 0o644, func(w *os.File) (err error) {
-				done, err = eif.Repair(cmd.Context(), w, f, size)
+				err = f.throughout(func() error {
+					done, err = eif.Repair(cmd.Context(), w, f, f.size)
+					return err
+				})
 				switch {
 				case err != nil:
-					return inFile(args[0], err)
+					return err
 				case done == nil:
 					return errSound
 				}

@@ -170,7 +170,7 @@ give the same bytes.`,
 			if err := hintKey(eif.CheckSigner(lint.Certificate, signer)); err != nil {
 				return err
 			}
-			done, err := resignImage(ctx, args[0], out, func(pcr0 pcr.Digest) ([]byte, error) {
+			done, err := resignImage(ctx, env, args[0], out, func(pcr0 pcr.Digest) ([]byte, error) {
 				return eif.SignSection(ctx, data, pcr0, signer, nil)
 			})
 			if err != nil {
@@ -218,35 +218,39 @@ type resigned struct {
 
 // resignImage measures an image, has a signature section made for its PCR0 and
 // writes the image with it, in its place or to out.
-func resignImage(ctx context.Context, name, out string, section func(pcr.Digest) ([]byte, error)) (*resigned, error) {
-	im, f, err := openImage(name)
+func resignImage(ctx context.Context, env *cli.Env, name, out string, section func(pcr.Digest) ([]byte, error)) (*resigned, error) {
+	im, f, err := openImage(env, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	m, err := im.Measure(ctx)
+	m, err := f.measure(ctx, im)
 	if err != nil {
-		return nil, inFile(name, err)
+		return nil, err
 	}
 	pcr0, _ := m.Get(0)
 	data, err := section(pcr0)
 	if err != nil {
 		return nil, err
 	}
-	return rewriteImage(ctx, im, f, name, out, data)
+	return rewriteImage(ctx, im, f, out, data)
 }
 
 // rewriteImage writes the image with that signature section, nil for none. It
 // closes the image's file, which may be the one that is replaced.
-func rewriteImage(ctx context.Context, im *eif.Image, f *os.File, name, out string, section []byte) (*resigned, error) {
-	out, err := outputName(name, out)
+func rewriteImage(ctx context.Context, im *eif.Image, f *imageFile, out string, section []byte) (*resigned, error) {
+	out, err := outputName(f.name, out)
 	if err != nil {
 		return nil, err
 	}
 	done := &resigned{file: out, image: im}
 	err = durable.Replace(out, 0o644, func(w *os.File) (err error) {
-		if done.measurements, err = im.WriteSigned(ctx, w, section); err != nil {
-			return inFile(name, err)
+		err = f.throughout(func() error {
+			done.measurements, err = im.WriteSigned(ctx, w, section)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 		return f.Close()
 	})

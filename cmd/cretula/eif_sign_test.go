@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/pcr"
 )
@@ -200,7 +201,7 @@ func TestEIFSignOpenSSL(t *testing.T) {
 	}
 	tbs := path("tbs", ok("eif", "signing-payload", s.image, "--certificate", certificate))
 	digest := path("digest", ok("eif", "signing-payload", s.image, "--certificate", certificate, "--digest"))
-	im, f, err := openImage(s.image)
+	im, f, err := openImage(cli.System(), s.image)
 	mustDo(t, err)
 	mustDo(t, f.Close())
 	mustDo(t, exec.Command(openssl, "x509", "-in", certificate, "-noout", "-pubkey", "-out", path("public", "")).Run())
@@ -282,7 +283,7 @@ func TestEIFVerifyPrivateKey(t *testing.T) {
 	if code, _, stderr := cretula(nil, s.signArgs()...); code != 0 {
 		t.Fatal(stderr)
 	}
-	im, f, err := openImage(s.image)
+	im, f, err := openImage(cli.System(), s.image)
 	mustDo(t, err)
 	defer f.Close()
 	section, err := io.ReadAll(im.Section(len(im.Sections) - 1))

@@ -19,12 +19,12 @@ is started from it has no PCR8. The file is replaced whole or not at all.`,
 		Example: "  $ cretula eif strip app.eif -o unsigned.eif",
 		Args:    exactArguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			im, f, err := openImage(args[0])
+			im, f, err := openImage(env, args[0])
 			if err != nil {
 				return err
 			}
 			defer f.Close()
-			done, err := rewriteImage(cmd.Context(), im, f, args[0], out, nil)
+			done, err := rewriteImage(cmd.Context(), im, f, out, nil)
 			if err != nil {
 				return err
 			}

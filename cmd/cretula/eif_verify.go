@@ -80,14 +80,14 @@ func verifyEIF(ctx context.Context, env *cli.Env, f *eifVerifyFlags, name string
 	if err != nil {
 		return err
 	}
-	im, file, err := openImage(name)
+	im, file, err := openImage(env, name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	m, err := im.Measure(ctx)
+	m, err := file.measure(ctx, im)
 	if err != nil {
-		return inFile(name, err)
+		return err
 	}
 	v := &verification{image: im, at: at, measurements: m, compared: want != nil}
 	if err := v.judge(want, f.allowUnsigned); err != nil {

@@ -137,7 +137,7 @@ func TestNitroBuildEnclave(t *testing.T) {
 // its metadata.
 func checkBuilt(t *testing.T, dir, name string) {
 	t.Helper()
-	im, f, err := openImage(name)
+	im, f, err := openImage(cli.System(), name)
 	if err != nil {
 		t.Error(err)
 		return

@@ -21,14 +21,14 @@ import (
 // is described whatever its checksum, table and dates say, is refused here.
 func nitroDescribeEIF(ctx context.Context, env *cli.Env, call *nitrocli.Call) error {
 	name, _ := call.Get("eif-path")
-	im, f, err := openImage(name)
+	im, f, err := openImage(env, name)
 	if err != nil {
 		return nitroFail(nitrocli.ImageParsing, err)
 	}
 	defer f.Close()
-	measurements, err := im.Measure(ctx)
+	measurements, err := f.measure(ctx, im)
 	if err != nil {
-		return nitroFail(nitrocli.ImageParsing, inFile(name, err))
+		return nitroFail(nitrocli.ImageParsing, err)
 	}
 	var refused error
 	if s := im.Signature(); s != nil {

@@ -87,7 +87,7 @@ func nitroSignEIF(ctx context.Context, env *cli.Env, call *nitrocli.Call) error 
 		return missingArgument("signing-certificate")
 	}
 	defer signer.Close()
-	done, err := resignImage(ctx, name, "", func(pcr0 pcr.Digest) ([]byte, error) {
+	done, err := resignImage(ctx, env, name, "", func(pcr0 pcr.Digest) ([]byte, error) {
 		section, err := eif.SignSection(ctx, signer.certificate, pcr0, signer, nil)
 		if err != nil {
 			return nil, nitroFail(nitrocli.ImageSigning, err)

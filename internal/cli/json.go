@@ -17,13 +17,35 @@ import (
 // does not print, as [Printable] has it, is escaped: the text is the same JSON, and
 // nothing in it that a terminal would obey.
 func (e *Env) PrintJSON(v any) error {
+	text, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return indent(e.Stdout, text)
+}
+
+// JSON returns v in one line, without a final newline, escaped as [Env.PrintJSON]
+// does it.
+func JSON(v any) ([]byte, error) {
+	text, err := encode(v)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	w := bufio.NewWriter(&b)
+	// Outside of strings everything prints.
+	writeString(w, bytes.TrimSuffix(text, []byte("\n")))
+	err = w.Flush()
+	return b.Bytes(), err
+}
+
+// encode returns compact JSON and a newline.
+func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	return indent(e.Stdout, b.Bytes())
+	err := enc.Encode(v)
+	return b.Bytes(), err
 }
 
 // indent writes a compact JSON text, indented as [json.Indent] does it, as it goes:

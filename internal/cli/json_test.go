@@ -39,9 +39,15 @@ func TestPrintJSONControl(t *testing.T) {
 	if text := strings.ReplaceAll(stdout.String(), "\n", ""); Printable(text) != text || !strings.Contains(text, "😀") {
 		t.Errorf("%q", text)
 	}
-	var got map[string]any
-	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil || !reflect.DeepEqual(got, v) {
-		t.Errorf("%v, %v, want %v", got, err, v)
+	line, err := JSON(v)
+	if err != nil || Printable(string(line)) != string(line) {
+		t.Errorf("%q, %v", line, err)
+	}
+	for _, text := range [][]byte{stdout.Bytes(), line} {
+		var got map[string]any
+		if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, v) {
+			t.Errorf("%v, %v, want %v", got, err, v)
+		}
 	}
 }
 
