@@ -26,8 +26,7 @@ func main() {
 	if err != nil {
 		end = err.Error()
 	}
-	say(end)
-	restart()
+	restart(end)
 }
 
 // run boots, starts the program and returns a sentence about its end.
@@ -102,12 +101,13 @@ func ignoreSignals() {
 	}
 }
 
-// restart ends the enclave.
-func restart() {
-	// The last words must be out before the machine is gone, but a console that
-	// takes nothing must not keep it.
+// restart says a last word and ends the enclave.
+func restart(end string) {
+	// It must be out before the machine is gone, but a console that takes nothing
+	// (the program can stop it: TCXONC of ioctl_tty(2)) must not keep it.
 	drained := make(chan struct{})
 	go func() {
+		say(end)
 		drainConsole()
 		close(drained)
 	}()

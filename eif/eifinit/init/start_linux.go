@@ -21,6 +21,7 @@ func start(p *process.Process) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	giveConsole(int(p.UID))
 	pid, err = syscall.ForkExec(path, p.Args, &syscall.ProcAttr{
 		Env:   p.Env,
 		Files: []uintptr{0, 1, 2},
@@ -30,6 +31,15 @@ func start(p *process.Process) (pid int, err error) {
 		},
 	})
 	return pid, step("start "+path, err)
+}
+
+// giveConsole makes the program's user the owner of the console, as container
+// runtimes do: /dev/stdout and /dev/stderr, where many programs write their logs,
+// open it anew. A program that cannot is started all the same.
+func giveConsole(uid int) {
+	for fd := range 3 {
+		_ = syscall.Fchown(fd, uid, -1)
+	}
 }
 
 // enter changes to a folder, which is made if need be.

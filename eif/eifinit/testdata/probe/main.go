@@ -24,9 +24,28 @@ func main() {
 	case "look":
 		look()
 		os.Exit(7)
+	case "stop":
+		stopConsole()
 	case "signal":
 		signalInit()
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+}
+
+// stopConsole has the console take nothing any more, not even into its buffer.
+func stopConsole() {
+	const tcxonc, tcooff = 0x540a, 0
+	fd, err := syscall.Open("/dev/console", syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		report("stop", err)
+		return
+	}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), tcxonc, tcooff); errno != 0 {
+		report("stop", errno)
+		return
+	}
+	for err == nil {
+		_, err = syscall.Write(fd, []byte("."))
 	}
 }
 
@@ -64,6 +83,11 @@ func look() {
 	}
 	fds, _ := os.ReadDir("/proc/self/fd")
 	report("open", len(fds) <= 5) // 0, 1, 2, the folder, the runtime's poller
+	for _, name := range []string{"/dev/stdin", "/dev/stdout", "/dev/stderr"} {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		report("reopen "+name, err)
+		f.Close()
+	}
 	lines("/proc/self/mounts", "mount")
 	lines("/proc/self/status", "status")
 	report("loopback", text(loopback()))
