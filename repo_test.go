@@ -48,7 +48,7 @@ eif/eifinit: eif
 eif/eifinit/init: eif/eifinit/process
 eif/eifinit/process:
 eif/rootfs: eif eif/eifbuild reason
-eif/contents: eif eif/eifbuild pcr reason
+eif/contents: eif eif/eifbuild eif/eifinit pcr reason
 launch: eif eif/contents eif/eifbuild eif/eifinit/process nsm nsm/softnsm attestation/issuer pcr reason
 eif/eifdiff: eif eif/contents eif/eifbuild eif/eifinit/process pcr reason
 policy: reason

@@ -108,14 +108,18 @@ func printDiff(w io.Writer, r *eifdiff.Report) {
 		registers = append(registers, fmt.Sprintf("PCR%d  %s", reg.Index, word))
 	}
 	fmt.Fprintln(w, strings.Join(registers, "    "))
-	if r.ReleaseA != r.ReleaseB {
-		for _, side := range [][2]string{{"A", r.ReleaseA}, {"B", r.ReleaseB}} {
-			if side[1] != "" {
-				fmt.Fprintf(w, "%s has %s\n", side[0], side[1])
+	for _, known := range [][2]string{{r.ReleaseA, r.ReleaseB}, {r.InitA, r.InitB}} {
+		switch a, b := known[0], known[1]; {
+		case a == b && a != "":
+			fmt.Fprintf(w, "both have %s\n", a)
+		default:
+			if a != "" {
+				fmt.Fprintf(w, "A has %s\n", a)
+			}
+			if b != "" {
+				fmt.Fprintf(w, "B has %s\n", b)
 			}
 		}
-	} else if r.ReleaseA != "" {
-		fmt.Fprintf(w, "both have %s\n", r.ReleaseA)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", note)

@@ -89,11 +89,16 @@ func listEIF(ctx context.Context, env *cli.Env, name string, o eifListing) error
 	if err != nil {
 		return inFile(name, err)
 	}
+	own, err := contents.OwnInit(ctx, im)
+	if err != nil {
+		return inFile(name, err)
+	}
 	w := bufio.NewWriter(env.Stdout)
+	l := listed{im, m, kernel, own, first, last}
 	if o.asJSON {
-		err = listJSON(ctx, w, im, m, kernel, first, last)
+		err = l.json(ctx, w)
 	} else {
-		err = listText(ctx, w, im, m, kernel, first, last, o)
+		err = l.text(ctx, w, o)
 	}
 	if flush := w.Flush(); flush != nil {
 		return flush
@@ -101,22 +106,35 @@ func listEIF(ctx context.Context, env *cli.Env, name string, o eifListing) error
 	return inFile(name, err)
 }
 
-// listText prints sections and entries. The first error of a ramdisk is returned
-// when all that can be listed is.
-func listText(ctx context.Context, w io.Writer, im *eif.Image, m pcr.Measurements, kernel contents.Kernel, first, last int, o eifListing) error {
+// A listed image, and which ramdisks of it are.
+type listed struct {
+	im          *eif.Image
+	m           pcr.Measurements
+	kernel      contents.Kernel
+	init        string // of ramdisk 1, if it is cretula's
+	first, last int
+}
+
+// text prints sections and entries. The first error of a ramdisk is returned when
+// all that can be listed is.
+func (l *listed) text(ctx context.Context, w io.Writer, o eifListing) error {
 	if o.ramdisk == 0 {
-		listSections(w, im, m, kernel)
+		listSections(w, l.im, l.m, l.kernel)
 	}
 	var failed error
-	for n := first; n <= last; n++ {
-		section, err := contents.Ramdisk(im, n)
+	for n := l.first; n <= l.last; n++ {
+		section, err := contents.Ramdisk(l.im, n)
 		if err != nil {
 			return err
 		}
 		if o.ramdisk == 0 {
-			fmt.Fprintf(w, "ramdisk %d  %s bytes\n", n, grouped(section.Size()))
+			note := ""
+			if n == 1 && l.init != "" {
+				note = "  with " + l.init
+			}
+			fmt.Fprintf(w, "ramdisk %d  %s bytes%s\n", n, grouped(section.Size()), note)
 		}
-		err = contents.Walk(ctx, im, n, func(e *eifbuild.Entry, _ *eifbuild.Reader) error {
+		err = contents.Walk(ctx, l.im, n, func(e *eifbuild.Entry, _ *eifbuild.Reader) error {
 			return listEntry(w, n, e, o.long)
 		})
 		if failed == nil {
@@ -230,8 +248,9 @@ type listedKernel struct {
 	Release string `json:"release,omitempty"`
 }
 
-// listJSON prints one object. Entries are written as they are read, one in a line.
-func listJSON(ctx context.Context, w io.Writer, im *eif.Image, m pcr.Measurements, kernel contents.Kernel, first, last int) error {
+// json prints one object. Entries are written as they are read, one in a line.
+func (l *listed) json(ctx context.Context, w io.Writer) error {
+	im, kernel := l.im, l.kernel
 	head := struct {
 		Schema   string          `json:"schema"`
 		Version  uint16          `json:"version"`
@@ -245,7 +264,7 @@ func listJSON(ctx context.Context, w io.Writer, im *eif.Image, m pcr.Measurement
 		Kernel:  listedKernel{kernel.Format, kernel.Version(), kernel.Banner, ""},
 		Cmdline: im.Cmdline(),
 	}
-	if pcr1, ok := m.Get(1); ok {
+	if pcr1, ok := l.m.Get(1); ok {
 		head.Kernel.Release = contents.Release(pcr1)
 	}
 	for _, s := range im.Sections {
@@ -257,11 +276,11 @@ func listJSON(ctx context.Context, w io.Writer, im *eif.Image, m pcr.Measurement
 	}
 	fmt.Fprintf(w, "%s,\n  \"ramdisks\": [", bytes.TrimSuffix(text.Bytes(), []byte("\n}\n")))
 	var failed error
-	for n := first; n <= last; n++ {
-		if n > first {
+	for n := l.first; n <= l.last; n++ {
+		if n > l.first {
 			fmt.Fprint(w, ",")
 		}
-		if err := listRamdiskJSON(ctx, w, im, n); err != nil && failed == nil {
+		if err := l.ramdiskJSON(ctx, w, n); err != nil && failed == nil {
 			failed = err
 		}
 	}
@@ -269,10 +288,14 @@ func listJSON(ctx context.Context, w io.Writer, im *eif.Image, m pcr.Measurement
 	return failed
 }
 
-func listRamdiskJSON(ctx context.Context, w io.Writer, im *eif.Image, number int) error {
-	fmt.Fprintf(w, "\n    {\n      \"number\": %d,\n      \"entries\": [", number)
+func (l *listed) ramdiskJSON(ctx context.Context, w io.Writer, number int) error {
+	fmt.Fprintf(w, "\n    {\n      \"number\": %d,\n", number)
+	if number == 1 && l.init != "" {
+		fmt.Fprintf(w, "      \"init\": %q,\n", l.init)
+	}
+	fmt.Fprint(w, "      \"entries\": [")
 	separator, compressed := "", false
-	failed := contents.Walk(ctx, im, number, func(e *eifbuild.Entry, r *eifbuild.Reader) error {
+	failed := contents.Walk(ctx, l.im, number, func(e *eifbuild.Entry, r *eifbuild.Reader) error {
 		compressed = r.Compressed()
 		line, err := cli.JSON(contents.NewItem(e))
 		if err != nil {

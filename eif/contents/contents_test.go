@@ -183,6 +183,48 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestCopyThroughLinks: while it unpacks, the kernel follows links on the way to a
+// name. What such an entry makes is not passed off as another file's content.
+func TestCopyThroughLinks(t *testing.T) {
+	im := image(t, cpio(
+		folder("d"), file644("d/f", "old"), file644("d/g", "g"), link("l", "d"), file644("l/f", "new"),
+		folder("e"), file644("e/h", "old"), link("up", "e/../e"), link("m", "/up/."), named(7, "a", "a"), named(7, "m/h", "new"),
+		folder("n"), file644("n/i", "i"), link("o", "n"), file644("o", "no link any more"), link("loop", "loop"), file644("loop/x", "x"),
+	))
+	for name, want := range map[string]string{"d/g": "g", "n/i": "i", "o": "no link any more"} {
+		var got bytes.Buffer
+		if err := Copy(t.Context(), im, 1, name, &got); err != nil || got.String() != want {
+			t.Errorf("%s: %q, %v", name, got.String(), err)
+		}
+	}
+	for _, name := range []string{"d/f", "l/f", "e/h", "m/h", "a", "loop/x"} {
+		var got bytes.Buffer
+		err := Copy(t.Context(), im, 1, name, &got)
+		if refusal, ok := errors.AsType[*reason.Error](err); !ok || refusal.Rule() != "contents.through-link" || got.Len() > 0 {
+			t.Errorf("%s: %q, %v", name, got.String(), err)
+		}
+	}
+}
+
+func TestLinksBounds(t *testing.T) {
+	for name, l := range map[string]links{
+		"contents.entries":      {size: maxNameBytes},
+		"contents.through-link": {work: maxWork + 1},
+	} {
+		_, err := l.add(&eifbuild.Entry{Name: "l", Type: eifbuild.Symlink, Link: "x"})
+		if refusal, ok := errors.AsType[*reason.Error](err); !ok || refusal.Rule() != name {
+			t.Errorf("got %v, want %s", err, name)
+		}
+	}
+	var l links
+	if _, err := l.add(&eifbuild.Entry{Name: "l", Type: eifbuild.Symlink, Link: strings.Repeat("l/", 2000)}); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := l.add(&eifbuild.Entry{Name: "l/x"}); err != nil || at != "" || l.work < 40*2000 {
+		t.Errorf("%q, %v, %d", at, err, l.work)
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -51,9 +51,19 @@ func find(ctx context.Context, im *eif.Image, number int, name string) (int, err
 	}
 	files := make(map[string]*file)
 	var last *eifbuild.Entry
+	var links links
 	n := 0
 	err = Walk(ctx, im, number, func(e *eifbuild.Entry, _ *eifbuild.Reader) error {
-		if own := plain(e.Name); names[own] {
+		at, err := links.add(e)
+		if err != nil {
+			return err
+		}
+		own := plain(e.Name)
+		if at != own && (names[at] || names[own]) {
+			return reason.New(reason.Unsupported, "contents.through-link",
+				"ramdisk %d: %.200q leads through a symbolic link, which is not followed: what %.200q holds depends on it", number, own, name)
+		}
+		if names[own] {
 			if own == name {
 				last = e
 			}

@@ -130,9 +130,12 @@ type Report struct {
 	Omitted  int       `json:"omitted,omitempty"`
 	Ramdisks []Summary `json:"ramdisks,omitempty"`
 	// ReleaseA and ReleaseB name known kernels and inits, by PCR1.
-	ReleaseA string   `json:"release_a,omitempty"`
-	ReleaseB string   `json:"release_b,omitempty"`
-	Notes    []string `json:"notes,omitempty"`
+	ReleaseA string `json:"release_a,omitempty"`
+	ReleaseB string `json:"release_b,omitempty"`
+	// InitA and InitB are there where the first ramdisk has cretula's init.
+	InitA string   `json:"init_a,omitempty"`
+	InitB string   `json:"init_b,omitempty"`
+	Notes []string `json:"notes,omitempty"`
 
 	measured bool
 }
@@ -152,7 +155,7 @@ var compared = []pcr.Index{0, 1, 2, 8}
 func Compare(ctx context.Context, a, b Side) (*Report, error) {
 	c := &comparison{ctx: ctx, a: a, b: b, report: &Report{Registers: []Register{}, Differences: []Difference{}}, differs: make(map[pcr.Index]bool), hash: sha256.New(), buf: make([]byte, 64<<10)}
 	c.registers()
-	for _, step := range []func() error{c.sections, c.kernel, c.cmdline, c.ramdisks, c.certificate} {
+	for _, step := range []func() error{c.inits, c.sections, c.kernel, c.cmdline, c.ramdisks, c.certificate} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -199,6 +202,14 @@ func (c *comparison) registers() {
 		return contents.Release(d)
 	}
 	r.ReleaseA, r.ReleaseB = first(c.a), first(c.b)
+}
+
+func (c *comparison) inits() (err error) {
+	if c.report.InitA, err = contents.OwnInit(c.ctx, c.a.Image); err != nil {
+		return err
+	}
+	c.report.InitB, err = contents.OwnInit(c.ctx, c.b.Image)
+	return err
 }
 
 // measuredBy returns the registers that a part moves.

@@ -74,6 +74,7 @@ type entry struct {
 	numbers eifbuild.Numbers
 	text    []byte
 	seen    bool
+	differs bool   // in the first of a name: something of that name does
 	next    *entry // of the same name
 	free    *entry // in the first of a name: the next that is not paired
 }
@@ -189,7 +190,7 @@ type pass struct {
 	n       int
 	a       *index
 	summary Summary
-	changed map[string]bool
+	added   map[string]bool // names that A does not have
 	// latest is the greatest place in A of the entries of B so far.
 	latest             int
 	moved              int
@@ -203,7 +204,7 @@ func (c *comparison) entries(n int, where string) error {
 	if err != nil {
 		return fmt.Errorf("in A, %w", err)
 	}
-	p := &pass{comparison: c, n: n, a: a, summary: Summary{Ramdisk: n, A: len(a.list)}, changed: make(map[string]bool), latest: -1}
+	p := &pass{comparison: c, n: n, a: a, summary: Summary{Ramdisk: n, A: len(a.list)}, added: make(map[string]bool), latest: -1}
 	before := c.listed
 	compressed := false
 	err = contents.Walk(c.ctx, c.b.Image, n, func(e *eifbuild.Entry, r *eifbuild.Reader) error {
@@ -230,12 +231,8 @@ func (c *comparison) entries(n int, where string) error {
 			p.lone(e, a.names[plain(e.Name)].seen, false)
 		}
 	}
-	p.summary.Differ, p.summary.Names = len(p.changed), len(a.names)
-	for name := range p.changed {
-		if a.names[name] == nil {
-			p.summary.Names++
-		}
-	}
+	p.summary.Differ += len(p.added)
+	p.summary.Names = len(a.names) + len(p.added)
 	p.order()
 	p.form(a.compressed, compressed, where, c.listed == before)
 	c.report.Ramdisks = append(c.report.Ramdisks, p.summary)
@@ -256,7 +253,12 @@ func (x *index) take(name string) (e *entry, others bool) {
 }
 
 func (p *pass) differ(name string, d Difference) {
-	p.changed[plain(name)] = true
+	if first := p.a.names[plain(name)]; first == nil {
+		p.added[plain(name)] = true
+	} else if !first.differs {
+		first.differs = true
+		p.summary.Differ++
+	}
 	d.Part, d.Ramdisk, d.Name = Ramdisk, p.n, name
 	p.add(d)
 }
