@@ -3,8 +3,11 @@
 package rootfs
 
 import (
+	"archive/tar"
 	"path"
 	"strings"
+
+	"github.com/cretula/cretula/eif/eifbuild"
 )
 
 // Names of the OCI image specification, layer.md, "Whiteouts". Names with the
@@ -36,14 +39,7 @@ func (p *opening) flatten(layers []layer) (*tree, error) {
 // their own.
 func (p *opening) addLayer(t *tree, a archive, what string, below bool) error {
 	if below {
-		err := p.members(a, what, func(m member) error {
-			name, err := cleanName(m.Name)
-			if err != nil {
-				return err
-			}
-			return t.applyWhiteout(name)
-		})
-		if err != nil {
+		if err := p.applyWhiteouts(t, a, what); err != nil {
 			return err
 		}
 	}
@@ -61,6 +57,53 @@ func (p *opening) addLayer(t *tree, a archive, what string, below bool) error {
 		}
 		return p.addMember(t, a, name, m)
 	})
+}
+
+// applyWhiteouts removes what a layer hides of those below. Where it replaces a
+// link or file by a directory, whiteouts in that hide nothing: overlayfs marks each
+// directory that took the place of something as opaque, which is not meant for
+// what the link leads to.
+func (p *opening) applyWhiteouts(t *tree, a archive, what string) error {
+	var whiteouts []string
+	replaced := map[string]bool{}
+	err := p.members(a, what, func(m member) error {
+		name, err := cleanName(m.Name)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(path.Base(name), whiteout) {
+			whiteouts = append(whiteouts, name)
+			return t.count(name)
+		}
+		if m.Typeflag != tar.TypeDir || name == "" {
+			return nil
+		}
+		f, err := t.lookup(name)
+		if err != nil || f == nil || f.kind == eifbuild.Dir {
+			return err
+		}
+		replaced[name] = true
+		return t.count(name)
+	})
+	for _, name := range whiteouts {
+		if err != nil {
+			return err
+		}
+		if !belowAny(name, replaced) {
+			err = t.applyWhiteout(name)
+		}
+	}
+	return err
+}
+
+// belowAny says whether a directory above name is one of dirs.
+func belowAny(name string, dirs map[string]bool) bool {
+	for i := range len(name) {
+		if name[i] == '/' && dirs[name[:i]] {
+			return true
+		}
+	}
+	return false
 }
 
 // applyWhiteout removes what a whiteout hides; other names it leaves alone.
