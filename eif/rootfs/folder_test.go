@@ -196,3 +196,10 @@ func TestFolderLimits(t *testing.T) {
 	must(t, os.Truncate(filepath.Join(top, "d-e"), 1<<32))
 	refused(t, top, Options{}, reason.Unsupported, "rootfs.file-size", "d-e", "4 GiB")
 }
+
+// TestPipe: opening a pipe would wait for somebody who writes.
+func TestPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	must(t, unix.Mkfifo(pipe, 0o600))
+	refused(t, pipe, Options{}, reason.Unsupported, "rootfs.source", "no regular file")
+}

@@ -112,9 +112,17 @@ func checkManifest(raw []byte, d v1.Descriptor) error {
 	return nil
 }
 
-// choose picks the image for the wanted architecture. Attestations, which
-// buildkit puts beside images, are passed over; variants of an architecture come
-// after the plain one.
+// mayBeImage passes over what else is in an index: artifacts, and the attestations
+// that buildkit puts beside images.
+func mayBeImage(d v1.Descriptor) bool {
+	return d.Annotations["vnd.docker.reference.type"] == "" &&
+		(d.ArtifactType == "" || isConfig(types.MediaType(d.ArtifactType))) &&
+		(d.MediaType == "" || d.MediaType.IsImage() || d.MediaType.IsIndex()) &&
+		(d.Platform == nil || d.Platform.OS != "unknown")
+}
+
+// choose picks the image for the wanted architecture. Variants
+// of an architecture come after the plain one.
 func (p *opening) choose(list []v1.Descriptor) (v1.Descriptor, error) {
 	want := goArch(p.o.Arch)
 	var images, fitting []v1.Descriptor
@@ -123,13 +131,7 @@ func (p *opening) choose(list []v1.Descriptor) (v1.Descriptor, error) {
 		return v1.Descriptor{}, malformed("manifest", "the index has %d images, the limit is %d", len(list), maxImages)
 	}
 	for _, d := range list {
-		if d.Annotations["vnd.docker.reference.type"] != "" || !isConfig(types.MediaType(d.ArtifactType)) && d.ArtifactType != "" {
-			continue
-		}
-		if !d.MediaType.IsImage() && !d.MediaType.IsIndex() && d.MediaType != "" {
-			continue
-		}
-		if d.Platform != nil && d.Platform.OS == "unknown" {
+		if !mayBeImage(d) {
 			continue
 		}
 		if slices.ContainsFunc(images, func(o v1.Descriptor) bool { return o.Digest == d.Digest }) {

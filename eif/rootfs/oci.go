@@ -79,6 +79,8 @@ func selectImages(list []v1.Descriptor, selector string) ([]v1.Descriptor, error
 		}
 		names = append(names, name+"@"+d.Digest.String())
 		switch {
+		case selector == "" && !mayBeImage(d):
+			continue
 		case selector == "":
 			key := "?"
 			if d.Platform != nil {

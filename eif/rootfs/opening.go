@@ -172,7 +172,7 @@ func (p *opening) openArchive(name string) (*Root, error) {
 
 // openFile opens a regular file until Close.
 func (p *opening) openFile(name string) (archive, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, openFlags, 0)
 	if err != nil {
 		return archive{}, err
 	}

@@ -166,14 +166,23 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &plainHTTPError{req.URL.Host}
 	}
 	resp, err := g.next.RoundTrip(req)
-	// Blobs are read as streams, and may come from where they redirect to.
-	if err == nil && req.Response == nil && !strings.Contains(req.URL.Path, "/blobs/") {
+	if err == nil && !isBlob(req) {
 		resp.Body = struct {
 			io.Reader
 			io.Closer
 		}{io.LimitReader(resp.Body, maxManifest), resp.Body}
 	}
 	return resp, err
+}
+
+// isBlob says whether a request is for a blob, or for where one is: those are read
+// as streams. A request for a token, whose address the registry chooses, has a
+// query.
+func isBlob(req *http.Request) bool {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+	}
+	return strings.Contains(req.URL.Path, "/blobs/sha256:") && req.URL.RawQuery == ""
 }
 
 func loopback(host string) bool {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -313,6 +314,54 @@ func TestRegistryRedirect(t *testing.T) {
 	checkRefusal(t, err, reason.Unsupported, "rootfs.registry.plain-http")
 	if strings.Contains(err.Error(), "secret-word") {
 		t.Errorf("the error holds what signs the address: %v", err)
+	}
+}
+
+// TestRegistryRedirectedManifest: what is read into memory is bounded wherever it
+// comes from.
+func TestRegistryRedirectedManifest(t *testing.T) {
+	noFiles(t)
+	var sent atomic.Int64
+	host := serve(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.Contains(r.URL.Path, "/manifests/"):
+				http.Redirect(w, r, "/blobs/sha256:0?here=1", http.StatusTemporaryRedirect)
+			case strings.Contains(r.URL.Path, "/blobs/"):
+				w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
+				for sent.Load() < 64<<20 {
+					n, err := w.Write(make([]byte, 1<<20))
+					sent.Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			default:
+				h.ServeHTTP(w, r)
+			}
+		})
+	})
+	if _, err := Open(t.Context(), "registry:"+host+"/app:1", Options{}); err == nil {
+		t.Error("taken")
+	}
+	if n := sent.Load(); n == 0 || n >= 64<<20 {
+		t.Errorf("%d bytes were read", n)
+	}
+}
+
+// TestLayoutAttestations: they do not make a choice of one image.
+func TestLayoutAttestations(t *testing.T) {
+	var list []v1.Descriptor
+	for i, platform := range []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"},
+		{OS: "unknown", Architecture: "unknown"}, {OS: "unknown", Architecture: "unknown"}} {
+		list = append(list, v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat(fmt.Sprint(i), 64)}, Platform: &platform})
+	}
+	if found, err := selectImages(list, ""); err != nil || len(found) != 2 {
+		t.Errorf("%v, %v", found, err)
+	}
+	list[1].Platform = list[0].Platform
+	if _, err := selectImages(list, ""); ruleOf(err) != "rootfs.image" {
+		t.Errorf("%v", err)
 	}
 }
 
