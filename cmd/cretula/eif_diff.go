@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -250,7 +251,10 @@ func inWords(d eifdiff.Difference) string {
 	if d.Note != "" {
 		note = " (" + cli.Printable(d.Note) + ")"
 	}
-	a, b := short(d.A), short(d.B)
+	a, b := cli.Printable(d.A), cli.Printable(d.B)
+	if shortens(d) {
+		a, b = short(a), short(b)
+	}
 	switch {
 	case d.Change == eifdiff.Added:
 		return "added: " + b + note
@@ -266,9 +270,22 @@ func inWords(d eifdiff.Difference) string {
 	return fmt.Sprintf("%s %s → %s", d.Change, a, b) + note
 }
 
+// shortens tells whether the words of a difference end in a size or digest. Links
+// and the command line are the image's own text, all of which is shown.
+func shortens(d eifdiff.Difference) bool {
+	if d.Part == eifdiff.Cmdline || d.Change != eifdiff.Contents && d.Change != eifdiff.Added && d.Change != eifdiff.Removed {
+		return false
+	}
+	isLink := func(words string) bool { return strings.HasPrefix(words, "symlink,") || strings.HasPrefix(words, "hardlink,") }
+	return !isLink(d.A) && !isLink(d.B)
+}
+
 // short drops a digest and writes numbers of bytes with commas.
 func short(s string) string {
-	s, _, _ = strings.Cut(s, ", SHA-256 ")
+	const digest = len(", SHA-256 ") + 2*sha256.Size
+	if at := len(s) - digest; at >= 0 && strings.HasPrefix(s[at:], ", SHA-256 ") {
+		s = s[:at]
+	}
 	before, number := "", s
 	if i := strings.LastIndex(s, ", "); i >= 0 {
 		before, number = s[:i+2], s[i+2:]
@@ -277,7 +294,7 @@ func short(s string) string {
 	if _, err := fmt.Sscanf(number, "%d bytes", &n); err == nil && number == fmt.Sprintf("%d bytes", n) {
 		s = before + grouped(n) + " bytes"
 	}
-	return cli.Printable(s)
+	return s
 }
 
 // fromTo is for fields, whose values are printed as they are.

@@ -76,6 +76,30 @@ func TestLookPrintable(t *testing.T) {
 	}
 }
 
+// TestDiffShowsAll: digests are left out of the text, and nothing that only looks
+// like one.
+func TestDiffShowsAll(t *testing.T) {
+	digest := strings.Repeat("0123456789abcdef", 4)
+	image := func(target string) string {
+		return lookImage(t, "quiet", lookFile("f", target), eifbuild.Entry{Name: "l", Type: eifbuild.Symlink, Link: target, Mode: 0o777})
+	}
+	one, two := image("/app, SHA-256 "+digest), image("/app, 1000 bytes")
+	_, stdout, _ := cretula(nil, "eif", "diff", one, two)
+	for _, want := range []string{"link /app, SHA-256 " + digest + " → /app, 1000 bytes\n", "contents 78 bytes → 16 bytes\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	none := lookImage(t, "quiet")
+	for _, c := range [][2]string{{one, "to /app, SHA-256 " + digest}, {two, "to /app, 1000 bytes"}} {
+		for _, args := range [][]string{{c[0], none}, {none, c[0]}} {
+			if _, stdout, _ := cretula(nil, append([]string{"eif", "diff"}, args...)...); !strings.Contains(stdout, c[1]+"\n") {
+				t.Errorf("no %q in\n%s", c[1], stdout)
+			}
+		}
+	}
+}
+
 // TestLookUnreadable: a ramdisk that cannot be read is listed as far as it can be,
 // compared as bytes, and not unpacked.
 func TestLookUnreadable(t *testing.T) {
