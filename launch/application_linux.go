@@ -5,12 +5,14 @@ package launch
 import (
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
+	"github.com/cretula/cretula/eif/contents"
 	"github.com/cretula/cretula/eif/eifbuild"
 	"github.com/cretula/cretula/eif/eifinit/process"
 )
@@ -22,6 +24,18 @@ type application struct {
 	// aws: the image is one for AWS's init, which starts everything as root in
 	// "/" and looks for commands in folders of its own.
 	aws bool
+	// notUnpacked counts what the kernel would not unpack, and firstNot is the first.
+	notUnpacked int
+	firstNot    string
+}
+
+// missing says what of the image's files the program does not have, here and in an
+// enclave.
+func (a *application) missing() (why []string) {
+	if a.notUnpacked > 0 {
+		why = append(why, fmt.Sprintf("%d entries of the image are left out, the first %.200q: %s", a.notUnpacked, a.firstNot, contents.NoFolder))
+	}
+	return why
 }
 
 // awsPath is where AWS's init looks for a command without a slash.
@@ -113,7 +127,11 @@ func (a *application) program() (string, error) {
 			return found, nil
 		}
 	}
-	return "", malformed("launch.program", "launch: the image's command %.100q names no program in the image", a.process.Args[0])
+	what := ""
+	if missing := a.missing(); missing != nil {
+		what = "; " + missing[0]
+	}
+	return "", malformed("launch.program", "launch: the image's command %.100q names no program in the image%s", a.process.Args[0], what)
 }
 
 // executable returns where in the tree the program is that a path leads to, or ""

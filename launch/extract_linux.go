@@ -48,7 +48,7 @@ func extract(im *eif.Image, dir string) (*application, error) {
 	tree := contents.NewTree(root, true)
 	files := startFiles{process.FileName: nil, eifbuild.CmdFile: nil, eifbuild.EnvFile: nil}
 	for _, i := range ramdisks[1:] {
-		if err := extractRamdisk(tree, im.Section(i), files); err != nil {
+		if err := app.extractRamdisk(tree, im.Section(i), files); err != nil {
 			return nil, fmt.Errorf("launch: application ramdisk (section %d): %w", i, err)
 		}
 	}
@@ -63,7 +63,7 @@ func extract(im *eif.Image, dir string) (*application, error) {
 
 // extractRamdisk unpacks what is below rootfs and reads the files that say what
 // to start.
-func extractRamdisk(tree *contents.Tree, section io.Reader, files startFiles) error {
+func (a *application) extractRamdisk(tree *contents.Tree, section io.Reader, files startFiles) error {
 	r := eifbuild.NewReader(section)
 	for {
 		e, err := r.Next()
@@ -82,15 +82,15 @@ func extractRamdisk(tree *contents.Tree, section io.Reader, files startFiles) er
 			}
 			continue
 		}
-		if err := addBelow(tree, e, r); err != nil {
+		if err := a.addBelow(tree, e, r); err != nil {
 			return err
 		}
 	}
 }
 
 // addBelow unpacks an entry that is below rootfs. Devices and pipes, which a
-// started program cannot have, are left out.
-func addBelow(tree *contents.Tree, e *eifbuild.Entry, content io.Reader) error {
+// started program cannot have, are left out, and what the kernel would not unpack.
+func (a *application) addBelow(tree *contents.Tree, e *eifbuild.Entry, content io.Reader) error {
 	const above = eifbuild.RootFS + "/"
 	if !strings.HasPrefix(e.Name, above) || e.Name == above {
 		return nil
@@ -103,6 +103,12 @@ func addBelow(tree *contents.Tree, e *eifbuild.Entry, content io.Reader) error {
 		}
 		e.Link = link
 	}
-	_, err := tree.Add(e, content)
+	name := e.Name
+	left, err := tree.Add(e, content)
+	if left == contents.NoFolder {
+		if a.notUnpacked++; a.notUnpacked == 1 {
+			a.firstNot = name
+		}
+	}
 	return err
 }

@@ -40,6 +40,8 @@ func TestExtract(t *testing.T) {
 		{Name: "closed/", Type: eifbuild.Dir, Mode: 0o555},
 		{Name: "closed/file", Mode: 0o444, Content: content("first")},
 		{Name: "closed/file", Mode: 0o4711, Content: content("second")},
+		{Name: "deep/", Type: eifbuild.Dir, Mode: 0o755},
+		{Name: "deep/er/", Type: eifbuild.Dir, Mode: 0o755},
 		{Name: "deep/er/file", Mode: 0o600, Content: content("x")},
 		{Name: "lib", Type: eifbuild.Symlink, Mode: 0o777, Link: "closed"},
 		{Name: "lib/through", Mode: 0o644, Content: content("y")},
@@ -82,7 +84,7 @@ func TestExtractRefusals(t *testing.T) {
 		"a folder behind a link":   {{Name: "l", Type: eifbuild.Symlink, Mode: 0o777, Link: outside}, {Name: "l/d/", Type: eifbuild.Dir, Mode: 0o755}},
 		"a file and a folder":      {{Name: "f", Mode: 0o644, Content: content}, {Name: "f/", Type: eifbuild.Dir, Mode: 0o755}},
 		"a file below a file":      {{Name: "f", Mode: 0o644, Content: content}, {Name: "f/g", Mode: 0o644, Content: content}},
-		"a file over a folder":     {{Name: "d/f", Mode: 0o644, Content: content}, {Name: "d", Mode: 0o644, Content: content}},
+		"a file over a folder":     {{Name: "d/", Type: eifbuild.Dir, Mode: 0o755}, {Name: "d", Mode: 0o644, Content: content}},
 	} {
 		if app, err := extractImage(t, buildImage(t, "", entries, []string{"/f"}, nil)); err == nil || app != nil {
 			t.Errorf("%s: extracted", name)
@@ -90,6 +92,26 @@ func TestExtractRefusals(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(outside); len(left) != 0 {
 		t.Errorf("outside of the tree: %v", left)
+	}
+}
+
+// TestExtractWithoutFolders: what the kernel would not unpack is not there, and told.
+func TestExtractWithoutFolders(t *testing.T) {
+	program := eifbuild.Entry{Name: "opt/app", Mode: 0o755, Content: eifbuild.Bytes([]byte("x"))}
+	entries := []eifbuild.Entry{{Name: "app", Mode: 0o755}, program, {Name: "opt/etc/", Type: eifbuild.Dir, Mode: 0o755}}
+	app, err := extractImage(t, buildImage(t, "", entries, []string{"/app"}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why := app.missing(); len(why) != 1 || !strings.HasPrefix(why[0], `2 entries of the image are left out, the first "opt/app": no entry before it makes its folder`) {
+		t.Errorf("missing: %q", why)
+	}
+	if _, err := os.Lstat(filepath.Join(app.root, "opt")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is there: %v", err)
+	}
+	app.process.Args[0] = "/opt/app"
+	if _, err := app.program(); err == nil || !strings.Contains(err.Error(), `the first "opt/app"`) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -20,7 +20,8 @@
 // standard input is empty, standard output and error go where [Config] says,
 // descriptor 3 is a connected socket in the protocol of package nsm, and
 // descriptor 4 takes requests for connections by name. [Inherited] makes use of
-// both. Devices of the image are not made, files belong to whoever started it.
+// both. Devices of the image are not made, nor files whose folder
+// no entry before them makes, as in the kernel; files belong to whoever started it.
 //
 // # Descriptor 4
 //
@@ -89,7 +90,8 @@ type Isolation struct {
 	Isolated bool
 	// Root: the program sees the image's files and no others.
 	Root bool
-	// Why has one sentence for each thing that is missing, and for each way in
-	// which the program is not whom the image says.
+	// Why has one sentence for each thing that is missing, for each way in which
+	// the program is not whom the image says, and for files of the image that the
+	// kernel of an enclave would not unpack and that are not there here, either.
 	Why []string
 }

@@ -523,7 +523,10 @@ func TestLinkedProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries := []eifbuild.Entry{
+		{Name: "opt/", Type: eifbuild.Dir, Mode: 0o755},
+		{Name: "opt/deep/", Type: eifbuild.Dir, Mode: 0o755},
 		{Name: "opt/deep/probe", Mode: 0o755, Content: content},
+		{Name: "var/", Type: eifbuild.Dir, Mode: 0o755},
 		{Name: "bin", Type: eifbuild.Symlink, Mode: 0o777, Link: "/var/../opt/."},
 		{Name: "opt/run", Type: eifbuild.Symlink, Mode: 0o777, Link: "deep/probe"},
 	}

@@ -74,6 +74,7 @@ func startProcess(c *Config, app *application, work string, files []*os.File) (*
 		if err == nil {
 			i := describe(flags, chroot, inRoot, interpreter, firstErr)
 			i.Why = append(i.Why, app.otherUser(flags)...)
+			i.Why = append(i.Why, app.missing()...)
 			return p, i, nil
 		}
 		if firstErr == nil {

@@ -32,11 +32,16 @@ type Tree struct {
 
 // NewTree returns a Tree below root, which is empty. In a live tree, one that a
 // program is to be started in, names may lead through symbolic links of the tree
-// as they do in the kernel, and permissions are those of the entries whatever the
-// umask. In others, links are never followed.
+// as they do in the kernel, folders are only those that have entries, and
+// permissions are those of the entries whatever the umask. In others, links are
+// never followed, and folders made for what is in them.
 func NewTree(root *os.Root, live bool) *Tree {
 	return &Tree{root: root, live: live, seen: make(map[string]eifbuild.Type)}
 }
+
+// NoFolder is why an entry is left out of a live tree whose folder no entry before
+// it makes: the kernel's unpacker makes no folders by itself.
+const NoFolder = "no entry before it makes its folder, so the kernel does not unpack it"
 
 // Bounds of the names that are remembered.
 const (
@@ -55,7 +60,11 @@ func (t *Tree) Add(e *eifbuild.Entry, content io.Reader) (left string, err error
 	if err != nil {
 		return "", reason.New(reason.Unsupported, "contents.name", "%.200q cannot be the name of a file on this system", name)
 	}
-	if err := t.parents(name); err != nil {
+	if t.live {
+		if _, err := t.root.Stat(path.Dir(name)); errors.Is(err, fs.ErrNotExist) {
+			return NoFolder, nil
+		}
+	} else if err := t.parents(name); err != nil {
 		return "", err
 	}
 	old, again := t.seen[name]
@@ -110,9 +119,6 @@ func (t *Tree) parents(name string) error {
 	parent := path.Dir(name)
 	if parent == "." {
 		return nil
-	}
-	if t.live {
-		return t.root.MkdirAll(parent, 0o755)
 	}
 	for i := 0; i < len(name); i++ {
 		if name[i] != '/' {

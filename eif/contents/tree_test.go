@@ -44,7 +44,6 @@ func TestTree(t *testing.T) {
 		left  string
 	}{
 		"plain":                    {[]item{folder("."), folder("d/"), file644("d/f", "1"), link("l", "/etc/passwd")}, "d/, d/f 1, l -> /etc/passwd", ""},
-		"folders that are implied": {[]item{file644("a/b/f", "1")}, "a/, a/b/, a/b/f 1", ""},
 		"a folder twice":           {[]item{folder("d"), file644("d/f", "1"), folder("d/")}, "d/, d/f 1", ""},
 		"a later file":             {[]item{file644("f", "long content"), file644("f", "2")}, "f 2", ""},
 		"a file over a link":       {[]item{link("f", "/etc/passwd"), file644("f", "2")}, "f 2", ""},
@@ -66,6 +65,20 @@ func TestTree(t *testing.T) {
 			if got := files(t, dir); err != nil || got != c.want || strings.Join(left, " ") != c.left {
 				t.Errorf("%s, live %v: %q, left %q, %v", name, live, got, left, err)
 			}
+		}
+	}
+}
+
+// TestTreeFolders: where a program is to run, only what the kernel would unpack.
+func TestTreeFolders(t *testing.T) {
+	for live, want := range map[bool][2]string{
+		false: {"a/, a/b/, a/b/f 1, a/d/, a/f 2", ""},
+		true:  {"a/, a/f 2", "a/b/f a/d"},
+	} {
+		dir := t.TempDir()
+		left, err := unpackAll(t, dir, live, file644("a/b/f", "1"), folder("a/d"), folder("a"), file644("a/f", "2"))
+		if got := files(t, dir); err != nil || got != want[0] || strings.Join(left, " ") != want[1] {
+			t.Errorf("live %v: %q, left %q, %v", live, got, left, err)
 		}
 	}
 }
