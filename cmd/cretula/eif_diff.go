@@ -276,7 +276,9 @@ func shortens(d eifdiff.Difference) bool {
 	if d.Part == eifdiff.Cmdline || d.Change != eifdiff.Contents && d.Change != eifdiff.Added && d.Change != eifdiff.Removed {
 		return false
 	}
-	isLink := func(words string) bool { return strings.HasPrefix(words, "symlink,") || strings.HasPrefix(words, "hardlink,") }
+	isLink := func(words string) bool {
+		return strings.HasPrefix(words, "symlink,") || strings.HasPrefix(words, "hardlink,")
+	}
 	return !isLink(d.A) && !isLink(d.B)
 }
 
