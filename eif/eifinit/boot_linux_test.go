@@ -309,6 +309,7 @@ func testBoot(t *testing.T, a architecture) {
 		"mode /tmp":        {"dtrwxrwxrwx"},
 		"mode /dev/shm":    {"dtrwxrwxrwx"},
 		"mode /srv/work":   {"drwxr-xr-x"},
+		"mode /dev/vsock":  {"Dcrw-rw-rw-"},
 		"link /dev/fd":     {"/proc/self/fd"},
 		"link /dev/stdin":  {"/proc/self/fd/0"},
 		"link /dev/stdout": {"/proc/self/fd/1"},

@@ -112,9 +112,11 @@ func prepare() {
 	optional(step("set the host name", syscall.Sethostname([]byte("localhost"))))
 	optional(step("bring the interface lo up", loopbackUp()))
 	// All programs of an enclave are one party, whoever they run as; AWS's driver
-	// says so too.
-	if err := syscall.Chmod("/dev/nsm", 0o666); err != syscall.ENOENT {
-		optional(step("open /dev/nsm for all users", err))
+	// says so too, and udev's rules of /dev/vsock, which tells the context id.
+	for _, device := range [...]string{"/dev/nsm", "/dev/vsock"} {
+		if err := syscall.Chmod(device, 0o666); err != syscall.ENOENT {
+			optional(step("open "+device+" for all users", err))
+		}
 	}
 }
 

@@ -68,7 +68,7 @@ func look() {
 	sid, _, _ := syscall.Syscall(syscall.SYS_GETSID, 0, 0, 0)
 	report("parent", fmt.Sprint(os.Getppid(), int(sid) == os.Getpid()))
 	report("hostname", text(os.Hostname()))
-	for _, dir := range []string{"/", "/tmp", "/run", "/dev/shm", "/srv/work", "/dev/nsm", "/dev/console"} {
+	for _, dir := range []string{"/", "/tmp", "/run", "/dev/shm", "/srv/work", "/dev/nsm", "/dev/vsock", "/dev/console"} {
 		info, err := os.Stat(dir)
 		if err == nil {
 			report("mode "+dir, info.Mode())
