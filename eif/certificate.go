@@ -5,10 +5,10 @@ package eif
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -28,12 +28,15 @@ type CertificateLint struct {
 	// PCR8 is that of every image signed with this certificate. A renewed
 	// certificate has another one, also over the same key.
 	PCR8 pcr.Digest
-	// DaysLeft are the whole days from the time of the check to NotAfter,
+	// At is the time of the check.
+	At time.Time
+	// DaysLeft are the whole days from then to NotAfter, rounded down:
 	// negative once it has expired.
 	DaysLeft int
 	// InFile is the number of certificates in the file.
 	InFile int
-	// SelfSigned tells that the certificate's own key signed it.
+	// SelfSigned tells that the certificate's own key, of at most 16384 bits if it is
+	// of RSA, signed it.
 	SelfSigned bool
 	// Problems are why an image cannot be signed with the file, or would not
 	// start, gravest first.
@@ -64,7 +67,8 @@ func LintCertificate(certificateFile []byte, at time.Time) (*CertificateLint, er
 	l := &CertificateLint{
 		Certificate: cert,
 		PCR8:        pcr.Measured(pcr.Sum(cert.Raw)),
-		DaysLeft:    int(math.Floor(cert.NotAfter.Sub(at).Hours() / 24)),
+		At:          at,
+		DaysLeft:    daysUntil(at, cert.NotAfter),
 		InFile:      countCertificates(certificateFile),
 		SelfSigned:  selfSigned(cert),
 	}
@@ -79,11 +83,27 @@ func LintCertificate(certificateFile []byte, at time.Time) (*CertificateLint, er
 		}
 	}
 	slices.SortStableFunc(l.Problems, func(a, b reason.Problem) int { return int(a.Reason) - int(b.Reason) })
-	l.note(certificateFile, at)
+	l.note(certificateFile)
 	return l, nil
 }
 
-func (l *CertificateLint) note(file []byte, at time.Time) {
+// daysUntil returns the whole days from one time to another, rounded down. A
+// [time.Duration] ends at 292 years, and certificates that are to be valid for ever
+// end in 9999 (RFC 5280 §4.1.2.5).
+func daysUntil(from, to time.Time) int {
+	const day = 24 * 60 * 60
+	seconds := to.Unix() - from.Unix()
+	if to.Nanosecond() < from.Nanosecond() {
+		seconds--
+	}
+	days := seconds / day
+	if seconds < days*day {
+		days--
+	}
+	return int(days)
+}
+
+func (l *CertificateLint) note(file []byte) {
 	add := func(format string, args ...any) { l.Notes = append(l.Notes, fmt.Sprintf(format, args...)) }
 	c := l.Certificate
 	if l.InFile > 1 {
@@ -92,8 +112,8 @@ func (l *CertificateLint) note(file []byte, at time.Time) {
 	if i := bytes.Index(file, pemBegin); i > 0 && len(bytes.TrimSpace(file[:i])) > 0 {
 		add("the file has text before the certificate, which becomes part of the image; PCR8 does not depend on it")
 	}
-	if !at.After(c.NotAfter) && l.DaysLeft < soonDays {
-		add("it expires in %d days; from then on no enclave starts from an image signed with it", l.DaysLeft)
+	if !l.At.After(c.NotAfter) && l.DaysLeft < soonDays {
+		add("it expires at %s; from then on no enclave starts from an image signed with it", c.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if l.SelfSigned {
 		add("it is self-signed, as AWS's instructions have it; nobody checks a chain, what pins the signer is PCR8")
@@ -107,8 +127,12 @@ func (l *CertificateLint) note(file []byte, at time.Time) {
 }
 
 // selfSigned does not ask whether the certificate is a CA, which x509's own
-// check of a signature by a parent does.
+// check of a signature by a parent does. Of RSA keys beyond all use it is not told:
+// a modulus of a megabyte takes minutes.
 func selfSigned(c *x509.Certificate) bool {
+	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > 16384 {
+		return false
+	}
 	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 

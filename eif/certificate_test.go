@@ -104,9 +104,13 @@ func TestLintCertificate(t *testing.T) {
 		{"blank lines before", append([]byte("\n\n"), good...), signatureClock, 100, nil, []string{"self-signed"}},
 		{"chain", slices.Concat(good, good), signatureClock, 100, nil, []string{"2 certificates", "self-signed"}},
 		{"30 days left", good, end.AddDate(0, 0, -30), 30, nil, []string{"self-signed"}},
-		{"29 days left", good, end.AddDate(0, 0, -30).Add(time.Second), 29, nil, []string{"expires in 29 days", "self-signed"}},
-		{"last second", good, end, 0, nil, []string{"expires in 0 days", "self-signed"}},
+		{"29 days left", good, end.AddDate(0, 0, -30).Add(time.Second), 29, nil, []string{"expires at 20", "self-signed"}},
+		{"last second", good, end, 0, nil, []string{"expires at 20", "self-signed"}},
 		{"a moment too late", good, end.Add(1), -1, []string{"eif.signature.validity"}, []string{"self-signed"}},
+		{"for ever", certificateFor(t, &key.PublicKey, key, func(c *x509.Certificate) {
+			c.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		}), time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), 2921939, []string{"eif.signature.validity"}, []string{"self-signed"}},
+		{"long ago", good, time.Date(9999, 12, 31, 23, 59, 59, 1, time.UTC), -2911978, []string{"eif.signature.validity"}, []string{"self-signed"}},
 		{"too early", good, signatureClock.AddDate(-2, 0, 0), 830, []string{"eif.signature.validity"}, []string{"self-signed"}},
 		{"CA", certificateFor(t, &key.PublicKey, key, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }), signatureClock, 100, nil,
 			[]string{"self-signed", "CA:TRUE"}},
@@ -197,5 +201,16 @@ func TestOpenSSLCertificate(t *testing.T) {
 	}
 	if accepted < 8 {
 		t.Errorf("only %d files are accepted", accepted)
+	}
+}
+
+// TestHugeCertificateKey: looking at a certificate takes no minutes, whatever key is
+// in it.
+func TestHugeCertificateKey(t *testing.T) {
+	modulus := new(big.Int).Lsh(big.NewInt(1), 3_000_000)
+	huge := &rsa.PublicKey{N: modulus.Add(modulus, big.NewInt(1)), E: 1<<31 - 1}
+	c := &x509.Certificate{PublicKey: huge, SignatureAlgorithm: x509.SHA256WithRSA, Signature: make([]byte, huge.Size())}
+	if selfSigned(c) {
+		t.Error("signed by a key that made no signature")
 	}
 }

@@ -91,7 +91,7 @@ certificate goes, starts at that time.`,
 					Notes    []string         `json:"notes"`
 				}{"cretula.eif.certificate.v1", viewCertificate(lint), when.UTC(), orEmpty(lint.Problems), orEmpty(lint.Notes)})
 			} else {
-				err = printCertificate(env, lint, when)
+				err = printCertificate(env, lint)
 			}
 			if err != nil {
 				return err
@@ -131,7 +131,7 @@ func reasonsOf(problems []reason.Problem) string {
 	return strings.Join(names, ", ")
 }
 
-func printCertificate(env *cli.Env, l *eif.CertificateLint, at time.Time) error {
+func printCertificate(env *cli.Env, l *eif.CertificateLint) error {
 	var b bytes.Buffer
 	c := l.Certificate
 	if len(l.Problems) == 0 {
@@ -153,20 +153,21 @@ func printCertificate(env *cli.Env, l *eif.CertificateLint, at time.Time) error 
 		key = l.Curve + ", signs with " + l.Algorithm
 	}
 	fmt.Fprintf(&b, "key       %s\n", key)
-	fmt.Fprintf(&b, "valid     %s to %s, %s\n", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), remaining(l, at))
+	fmt.Fprintf(&b, "valid     %s to %s, %s\n", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), remaining(l))
 	fmt.Fprintf(&b, "PCR8      %s\n", l.PCR8)
 	noteLines(&b, l.Notes)
 	_, err := env.Stdout.Write(b.Bytes())
 	return err
 }
 
-// remaining says how far the certificate's dates are from at.
-func remaining(l *eif.CertificateLint, at time.Time) string {
+// remaining says how far the certificate's dates are from the time of the check.
+func remaining(l *eif.CertificateLint) string {
 	switch c := l.Certificate; {
-	case at.After(c.NotAfter):
-		return "expired " + days(at.Sub(c.NotAfter)) + " ago"
-	case at.Before(c.NotBefore):
-		return "not for another " + days(c.NotBefore.Sub(at))
+	case l.At.After(c.NotAfter):
+		return "expired " + days(c.NotAfter, l.At) + " ago"
+	case l.At.Before(c.NotBefore):
+		return "not for another " + days(l.At, c.NotBefore)
+	default:
+		return days(l.At, c.NotAfter) + " left"
 	}
-	return count(l.DaysLeft, "day") + " left"
 }

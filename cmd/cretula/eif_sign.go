@@ -75,20 +75,20 @@ func (f *certificateFlags) read(env *cli.Env) ([]byte, *eif.CertificateLint, err
 		if p.Rule == "eif.signature.validity" && f.allowExpired {
 			continue
 		}
-		return nil, nil, inFile(f.file, refusedCertificate(p, lint, at))
+		return nil, nil, inFile(f.file, refusedCertificate(p, lint))
 	}
 	return data, lint, nil
 }
 
 // refusedCertificate says what to do about a problem of a certificate.
-func refusedCertificate(p reason.Problem, l *eif.CertificateLint, at time.Time) error {
+func refusedCertificate(p reason.Problem, l *eif.CertificateLint) error {
 	hint := ""
 	switch p.Rule {
 	case "eif.signature.validity":
 		c := l.Certificate
-		p.Message = fmt.Sprintf("the certificate expired %s ago (notAfter %s)", days(at.Sub(c.NotAfter)), c.NotAfter.UTC().Format(time.RFC3339))
-		if at.Before(c.NotBefore) {
-			p.Message = fmt.Sprintf("the certificate is not valid for another %s (notBefore %s)", days(c.NotBefore.Sub(at)), c.NotBefore.UTC().Format(time.RFC3339))
+		p.Message = fmt.Sprintf("the certificate expired %s ago (notAfter %s)", days(c.NotAfter, l.At), c.NotAfter.UTC().Format(time.RFC3339))
+		if l.At.Before(c.NotBefore) {
+			p.Message = fmt.Sprintf("the certificate is not valid for another %s (notBefore %s)", days(l.At, c.NotBefore), c.NotBefore.UTC().Format(time.RFC3339))
 		}
 		hint = "an enclave with this image would not start (AWS: E59; without nitro-cli's check E36, E39, E11); make a new certificate, or --allow-expired to sign anyway"
 	case "eif.certificate.private-key":
@@ -105,17 +105,22 @@ func refusedCertificate(p reason.Problem, l *eif.CertificateLint, at time.Time) 
 	return err
 }
 
-// days says how long a time is in the largest unit that is not 0.
-func days(d time.Duration) string {
+// days says how long it is from one time to another, in the largest unit that is
+// not 0.
+func days(from, to time.Time) string {
+	seconds := to.Unix() - from.Unix() // a Duration ends at 292 years
+	if to.Nanosecond() < from.Nanosecond() {
+		seconds--
+	}
 	for _, u := range []struct {
-		unit time.Duration
-		name string
-	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
-		if n := int(d / u.unit); n > 0 {
-			return count(n, u.name)
+		seconds int64
+		name    string
+	}{{24 * 60 * 60, "day"}, {60 * 60, "hour"}, {60, "minute"}} {
+		if n := seconds / u.seconds; n > 0 {
+			return count(int(n), u.name)
 		}
 	}
-	return count(int(d/time.Second), "second")
+	return count(int(seconds), "second")
 }
 
 func count(n int, unit string) string {
@@ -278,8 +283,8 @@ func (r *resigned) print(env *cli.Env, lint *eif.CertificateLint, asJSON bool) e
 		fmt.Fprintf(&b, "unsigned  %s; the signature of %s is taken off\n", cli.Printable(r.file), subject(r.image.Signature().Certificate))
 	default:
 		fmt.Fprintf(&b, "signed    %s\n", cli.Printable(r.file))
-		fmt.Fprintf(&b, "signer    %s\n          %s, valid until %s, %s left\n", subject(lint.Certificate), lint.Algorithm,
-			lint.Certificate.NotAfter.UTC().Format(time.RFC3339), count(lint.DaysLeft, "day"))
+		fmt.Fprintf(&b, "signer    %s\n          %s, valid until %s, %s\n", subject(lint.Certificate), lint.Algorithm,
+			lint.Certificate.NotAfter.UTC().Format(time.RFC3339), remaining(lint))
 		if s := r.image.Signature(); s != nil {
 			fmt.Fprintf(&b, "replaced  the signature of %s\n", subject(s.Certificate))
 		}

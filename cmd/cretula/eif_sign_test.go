@@ -346,6 +346,7 @@ func TestEIFSignRefuses(t *testing.T) {
 		{"no such key", s.signArgs("--key", s.key+".none"), 1, "no such file"},
 		{"no such certificate", s.signArgs("--certificate", s.key+".none"), 1, "no such file"},
 		{"no time", s.signArgs("--at", "tomorrow"), 2, "--at \"tomorrow\" is no time\nhint: as in 2026-"},
+		{"an offset that is none", s.signArgs("--at", "2027-01-01T00:00:00+99:00"), 2, "is no time"},
 		{"to standard output", s.signArgs("-o", "-"), 2, "standard output"},
 		{"to a device", s.signArgs("-o", os.DevNull), 1, "not a regular file"},
 		{"to a folder", s.signArgs("-o", s.dir), 1, "not a regular file"},
@@ -372,6 +373,10 @@ func TestEIFSignRefuses(t *testing.T) {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	wantOnly(t, s.dir, s.image, image)
+	if code, stdout, _ := cretula(nil, slices.DeleteFunc(args, func(arg string) bool { return arg == "--json" })...); code != 0 ||
+		!strings.Contains(stdout, "valid until 2030-01-01T00:00:00Z, expired 2191 days ago\n") {
+		t.Errorf("%d %s", code, stdout)
+	}
 	if code, stdout, _ := cretulaAt(signableAt.AddDate(9, 0, 0), "eif", "verify", out); code != 4 || !strings.Contains(stdout, "E36, then E39, then E11") {
 		t.Errorf("%d %s", code, stdout)
 	}
@@ -384,4 +389,39 @@ func TestEIFSignRefuses(t *testing.T) {
 func setChecksum(file []byte) {
 	sum := crc32.Update(crc32.ChecksumIEEE(file[:544]), crc32.IEEETable, file[548:])
 	binary.BigEndian.PutUint32(file[544:], sum)
+}
+
+// TestCertificateDates: text and JSON tell the same, at both ends of the validity and
+// far away from them.
+func TestCertificateDates(t *testing.T) {
+	s := newSignable(t, eif.Bytes([]byte("kernel")))
+	begin, end := signableAt.AddDate(-1, 0, 0), signableAt.AddDate(3, 0, 0)
+	for _, c := range []struct {
+		at   string
+		code int
+		days int
+		text string
+	}{
+		{begin.Format(time.RFC3339), 0, 1461, "1461 days left"},
+		{begin.Add(-time.Nanosecond).Format(time.RFC3339Nano), 4, 1461, "not for another 0 seconds"},
+		{end.Format(time.RFC3339), 0, 0, "0 seconds left"},
+		{end.Add(-90 * time.Minute).Format(time.RFC3339), 0, 0, "1 hour left"},
+		{end.Add(-24 * time.Hour).Add(time.Millisecond).Format(time.RFC3339Nano), 0, 0, "23 hours left"},
+		{end.Add(time.Second).Format(time.RFC3339), 4, -1, "expired 1 second ago"},
+		{"9999-12-31T23:59:59Z", 4, -2910982, "expired 2910981 days ago"},
+		{"0001-01-01T00:00:00Z", 4, 741077, "not for another 739616 days"},
+	} {
+		code, text, _ := cretula(nil, "eif", "certificate", s.certificate, "--at", c.at)
+		if code != c.code || !strings.Contains(text, ", "+c.text+"\n") {
+			t.Errorf("%s: %d %s", c.at, code, text)
+		}
+		var view struct {
+			DaysLeft int `json:"days_left"`
+		}
+		code, text, _ = cretula(nil, "eif", "certificate", "--json", s.certificate, "--at", c.at)
+		mustDo(t, json.Unmarshal([]byte(text), &view))
+		if code != c.code || view.DaysLeft != c.days {
+			t.Errorf("%s: %d, %d days left, want %d", c.at, code, view.DaysLeft, c.days)
+		}
+	}
 }

@@ -173,7 +173,7 @@ func (v *verification) printText(env *cli.Env) error {
 	if v.lint != nil {
 		c := v.lint.Certificate
 		fmt.Fprintf(&b, "signer    %s\n          %s, valid %s to %s, %s\n", subject(c), algorithmName(v.image.Signature()),
-			c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), remaining(v.lint, v.at))
+			c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), remaining(v.lint))
 	}
 	addRegisters(&b, v.measurements)
 	if v.lint != nil && !v.compared {
