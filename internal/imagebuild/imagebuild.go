@@ -11,7 +11,6 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -129,8 +128,20 @@ func Build(ctx context.Context, r Request) (*Result, error) {
 	if r.Progress == nil {
 		r.Progress = func(string, int64, int64) {}
 	}
+	if r.Signer != nil {
+		certificate, err := pcr.SigningCertificate(r.CertificateFile)
+		if err != nil {
+			return nil, err
+		}
+		if err := eif.CheckSigner(certificate, r.Signer); err != nil {
+			return nil, err
+		}
+	}
 	parts, err := r.findParts()
 	if err != nil {
+		return nil, err
+	}
+	if err := r.checkOutput(); err != nil {
 		return nil, err
 	}
 	folder, err := r.sourceFolder()
@@ -142,37 +153,6 @@ func Build(ctx context.Context, r Request) (*Result, error) {
 		return nil, err
 	}
 	return b.result, nil
-}
-
-// sourceFolder tells whether the source is a plain folder, whose owners are those
-// of whoever unpacked it. The image must not be written into it: it would be part
-// of itself.
-func (r *Request) sourceFolder() (bool, error) {
-	name := r.Source
-	for _, prefix := range []string{"dir:", "oci:"} {
-		if len(name) > len(prefix) && name[:len(prefix)] == prefix {
-			name = name[len(prefix):]
-		}
-	}
-	info, err := os.Stat(name)
-	if err != nil || !info.IsDir() {
-		return false, nil // What else it may be, package rootfs says.
-	}
-	above, err := filepath.EvalSymlinks(filepath.Dir(r.Output))
-	if err == nil {
-		above, err = filepath.Abs(above)
-	}
-	if err != nil {
-		return false, err
-	}
-	for at := above; ; at = filepath.Dir(at) {
-		if here, err := os.Stat(at); err == nil && os.SameFile(here, info) {
-			return false, cli.WithHint(fmt.Errorf("the image %s would be in the folder that it is made of", r.Output), "name a place outside of %s", name)
-		}
-		if at == filepath.Dir(at) {
-			return true, nil
-		}
-	}
 }
 
 // A build is one call of [Build].

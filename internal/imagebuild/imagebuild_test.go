@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
 	"github.com/cretula/cretula/eif/eifinit/process"
 	"github.com/cretula/cretula/internal/need"
@@ -222,8 +223,11 @@ func TestSigned(t *testing.T) {
 	}
 	defer closer.Close()
 	r.Signer = other
-	if _, err := Build(t.Context(), r); err == nil {
-		t.Error("a key that is not the certificate's has signed")
+	r.Progress = func(stage string, _, _ int64) { t.Errorf("the wrong key was not noticed before %s", stage) }
+	r.Source = write(t, filepath.Join(t.TempDir(), "app.tar"), sampleTar(t, time.Unix(1, 0)))
+	var refusal *reason.Error
+	if _, err := Build(t.Context(), r); !errors.As(err, &refusal) || refusal.Rule() != "eif.sign.key" {
+		t.Errorf("a key that is not the certificate's: %v", err)
 	}
 	if kept, err := os.ReadFile(r.Output); err != nil || !bytes.Equal(kept, data) {
 		t.Errorf("after an error, the image there was is another: %v", err)
@@ -275,7 +279,7 @@ func TestNotReproducible(t *testing.T) {
 		if refusal, ok := errors.AsType[*reason.Error](err); !ok || refusal.Rule() != "imagebuild.reproducible" {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := os.Stat(r.Output); err == nil {
+		if info, err := os.Stat(r.Output); err == nil && !info.IsDir() {
 			t.Errorf("%s: there is an image", name)
 		}
 		onlyFile(t, r.Output)
@@ -363,6 +367,35 @@ func TestOutputInSource(t *testing.T) {
 	}
 }
 
+// TestOutputIsInput: an image does not replace what it is made of.
+func TestOutputIsInput(t *testing.T) {
+	dir := t.TempDir()
+	tarball := write(t, filepath.Join(dir, "app.tar"), sampleTar(t, time.Unix(1, 0)))
+	kernel := write(t, filepath.Join(dir, "kernel"), kernelFor(eif.ArchX86_64))
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(tarball, link); err != nil {
+		t.Fatal(err)
+	}
+	archive := sampleArchive(t, time.Unix(1, 0))
+	for _, c := range []struct{ source, kernel, output string }{
+		{tarball, "", tarball}, {"tar:" + tarball, "", tarball}, {link, "", tarball}, {tarball, "", link},
+		{"docker-archive:" + archive + ":app:1", "", archive}, {tarball, kernel, kernel},
+	} {
+		was, err := os.ReadFile(c.output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := sampleRequest(t, c.source)
+		r.Kernel, r.Output = c.kernel, c.output
+		if _, err := Build(t.Context(), r); err == nil || !strings.Contains(err.Error(), "would replace") {
+			t.Errorf("%v: %v", c, err)
+		}
+		if is, err := os.ReadFile(c.output); err != nil || !bytes.Equal(is, was) {
+			t.Errorf("%v: the input is gone", c)
+		}
+	}
+}
+
 func TestRefusedRequests(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Request)
@@ -380,13 +413,18 @@ func TestRefusedRequests(t *testing.T) {
 		"command line":     {func(r *Request) { r.Cmdline = "a\nb" }, "newline"},
 		"folder as kernel": {func(r *Request) { r.Kernel = t.TempDir() }, "no regular file"},
 		"no such output":   {func(r *Request) { r.Output = filepath.Join(t.TempDir(), "absent", "app.eif") }, "absent"},
+		"source before output": {func(r *Request) {
+			r.Output = filepath.Join(t.TempDir(), "absent", "app.eif")
+			r.Source = "/nowhere/at/all"
+		}, "absent"},
+		"a folder as output": {func(r *Request) { r.Output = t.TempDir(); r.Source = "/nowhere/at/all" }, "it is a folder"},
 	} {
 		r := sampleRequest(t, sampleFolder(t, t.TempDir()))
 		c.change(&r)
 		if _, err := Build(t.Context(), r); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
-		if _, err := os.Stat(r.Output); err == nil {
+		if info, err := os.Stat(r.Output); err == nil && !info.IsDir() {
 			t.Errorf("%s: there is an image", name)
 		}
 	}
