@@ -85,11 +85,12 @@ func (b *build) metadata(root *rootfs.Root) (eif.Metadata, error) {
 // Where a folder or an archive lies is nothing of the image, so they are named
 // alike.
 func imageName(source string) string {
-	for _, prefix := range []string{"registry:", "docker://"} {
+	for _, prefix := range []string{"registry:", "docker:"} {
 		name, ok := strings.CutPrefix(source, prefix)
 		if !ok {
 			continue
 		}
+		name = strings.TrimPrefix(name, "//")
 		name, _, _ = strings.Cut(name, "@")
 		if slash, colon := strings.LastIndexByte(name, '/'), strings.LastIndexByte(name, ':'); colon > slash {
 			name = name[:colon]
@@ -149,11 +150,14 @@ func (o *Override) apply(c rootfs.Config) rootfs.Config {
 	for _, v := range o.Env {
 		name, _, _ := strings.Cut(v, "=")
 		same := func(old string) bool { return strings.HasPrefix(old, name+"=") }
-		if i := slices.IndexFunc(c.Env, same); i >= 0 {
-			c.Env[i] = v
-		} else {
+		i := slices.IndexFunc(c.Env, same)
+		if i < 0 {
 			c.Env = append(c.Env, v)
+			continue
 		}
+		// Of a name that is there twice the last value counts.
+		rest := slices.DeleteFunc(c.Env[i+1:], same)
+		c.Env = append(append(c.Env[:i], v), rest...)
 	}
 	return c
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,6 +176,8 @@ func TestImageName(t *testing.T) {
 		"registry:localhost:5000/team/app:1.2":         "localhost:5000/team/app",
 		"registry:localhost:5000/team/app":             "localhost:5000/team/app",
 		"docker://ghcr.io/a/b@sha256:00":               "ghcr.io/a/b",
+		"registry://ghcr.io/a/b:1":                     "ghcr.io/a/b",
+		"docker:ghcr.io/a/b:1":                         "ghcr.io/a/b",
 		"registry:example.com:443/a/b:tag@sha256:00ff": "example.com:443/a/b",
 		"./rootfs":                   "image",
 		"/tmp/dir-1234/app":          "image",
@@ -235,6 +238,10 @@ func TestOverride(t *testing.T) {
 		if got := c.o.apply(base); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
+	}
+	twice := rootfs.Config{Env: []string{"A=1", "B=2", "A=3", "C=4"}}
+	if got := (&Override{Env: []string{"A=5"}}).apply(twice); !slices.Equal(got.Env, []string{"A=5", "B=2", "C=4"}) {
+		t.Errorf("a variable that is there twice: %q", got.Env)
 	}
 	if base.Env[1] != "AB=2" {
 		t.Error("the source's configuration was changed")
