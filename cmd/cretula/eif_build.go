@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,6 +95,9 @@ func (f *buildFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.metadata, "metadata", "", "JSON `FILE` with custom metadata, up to 4096 bytes")
 	flags.StringVar(&r.BuildTime, "build-time", "", "BuildTime of the metadata, RFC 3339 (default SOURCE_DATE_EPOCH, else 1970)")
 
+	flags.StringVar(&r.Sources.TempDir, "temp-dir", "", "`DIR` for layers unpacked, which can be large (default the system's)")
+	flags.BoolVar(&r.Sources.PlainHTTP, "insecure-registry", false, "ask registries without TLS if they do not answer with it; a network in between can then read the image, and choose another for a tag")
+
 	f.key.register(cmd)
 	f.certificate.register(cmd)
 	flags.BoolVar(&r.CheckReproducible, "check-reproducible", false, "build a second time from the source and compare the unsigned images")
@@ -125,13 +129,31 @@ func (f *buildFlags) run(ctx context.Context, env *cli.Env) error {
 	result, err := imagebuild.Build(ctx, r)
 	progress.clear()
 	if err != nil {
-		return hintKey(err)
+		return f.hint(err)
 	}
 	warnBuild(env, result)
 	if f.json {
 		return env.PrintJSON(struct{ Measurements pcr.Measurements }{result.Measurements})
 	}
 	return printBuilt(env, &r, result)
+}
+
+// hint names the flag that helps against an error.
+func (f *buildFlags) hint(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return cli.WithHint(err, "--temp-dir DIR names a folder with more room for what is unpacked; the image itself is made beside -o")
+	}
+	refusal, ok := reasonError(err)
+	if !ok {
+		return err
+	}
+	switch refusal.Rule() {
+	case "rootfs.registry.plain-http":
+		return cli.WithHint(err, "--insecure-registry asks it without TLS; name the image by its digest then")
+	case "rootfs.arch":
+		return cli.WithHint(err, "--arch says what the enclave's machine is: x86_64 or aarch64")
+	}
+	return hintKey(err)
 }
 
 // complete reads what is in files and in the environment.

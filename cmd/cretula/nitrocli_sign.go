@@ -53,10 +53,9 @@ func openNitroSigner(ctx context.Context, env *cli.Env, call *nitrocli.Call) (*n
 	if err != nil {
 		return nil, nitroFail(nitrocli.ImageSigning, err)
 	}
-	if public, ok := lint.Certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(signer.Public()) {
+	if err := eif.CheckSigner(lint.Certificate, signer); err != nil {
 		closer.Close()
-		return nil, nitroFail(nitrocli.ImageSigning, hintKey(reason.New(reason.Mismatch, "eif.sign.key",
-			"the certificate %s holds another public key than the one that is to sign", cli.Printable(certificate))))
+		return nil, nitroFail(nitrocli.ImageSigning, hintKey(err))
 	}
 	return &nitroSigner{certificate: data, Signer: signer, Closer: closer}, nil
 }

@@ -28,7 +28,11 @@ type registry struct {
 }
 
 func (p *opening) openRegistry(rest string) (*Root, error) {
-	ref, err := name.ParseReference(strings.TrimPrefix(rest, "//"))
+	var options []name.Option
+	if p.o.PlainHTTP {
+		options = append(options, name.Insecure) // TLS is tried first
+	}
+	ref, err := name.ParseReference(strings.TrimPrefix(rest, "//"), options...)
 	if err != nil {
 		return nil, malformed("reference", "%.200q is no name of an image: %w", rest, err)
 	}
@@ -129,7 +133,7 @@ func (r registry) explain(err error) error {
 	switch {
 	case errors.As(err, &unknown), errors.As(err, &wrong):
 		return unsupported("registry.tls", "the certificate of %s is not trusted: %.300s; add its authority to the system's", host, err)
-	case errors.As(err, &plain):
+	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch):
 		return unsupported("registry.plain-http", "%s does not answer over TLS, and is not asked without unless it is told to be insecure: %.300s", host, err)
 	case errors.As(err, &refused):
 		switch refused.StatusCode {

@@ -271,9 +271,14 @@ func TestRegistryConnections(t *testing.T) {
 			t.Errorf("%s was asked %d times in the clear: %v", host, asked, err)
 		}
 	}
-	if _, err := Open(t.Context(), "registry:10.0.0.1:5000/app:1", Options{Transport: count, PlainHTTP: true}); err == nil || asked == 0 {
-		t.Errorf("not asked where it is allowed: %v", err)
+	for _, host := range []string{"10.0.0.1:5000", "registry.example.com:5000"} {
+		asked = 0
+		if _, err := Open(t.Context(), "registry:"+host+"/app:1", Options{Transport: count, PlainHTTP: true}); err == nil || asked == 0 {
+			t.Errorf("%s is not asked where it is allowed: %v", host, err)
+		}
 	}
+	plain := roundTripper(func(r *http.Request) (*http.Response, error) { return nil, http.ErrSchemeMismatch })
+	refused(t, "registry:example.com:5000/app:1", Options{Transport: plain}, reason.Unsupported, "rootfs.registry.plain-http", "does not answer over TLS")
 
 	// The certificate of this server has an authority of its own.
 	s := httptest.NewTLSServer(pkgregistry.New(pkgregistry.Logger(log.New(io.Discard, "", 0))))

@@ -3,6 +3,7 @@
 package imagebuild
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,9 +27,16 @@ func (r *Request) checkOutput() error {
 		return nil // It is not there, or package durable tells what is wrong.
 	}
 	if output.IsDir() {
-		return cli.WithHint(&fs.PathError{Op: "replace", Path: r.Output, Err: fmt.Errorf("it is a folder")}, "name the file to write, as in %s", filepath.Join(r.Output, "app.eif"))
+		return cli.WithHint(&fs.PathError{Op: "replace", Path: r.Output, Err: errors.New("it is a folder")}, "name the file to write, as in %s", filepath.Join(r.Output, "app.eif"))
 	}
-	for _, name := range append(r.sourcePaths(), r.Kernel, r.KernelConfig, r.Init, r.NSMKo) {
+	inputs := append(r.sourcePaths(), r.Kernel, r.KernelConfig, r.Init, r.NSMKo)
+	for _, blob := range []string{kernelBlob(r.Arch), kernelBlob(r.Arch) + ".config", initBlob, nsmKoBlob, cmdlineBlob} {
+		if r.Blobs == "" {
+			break
+		}
+		inputs = append(inputs, filepath.Join(r.Blobs, blob), filepath.Join(r.Blobs, r.Arch.String(), blob))
+	}
+	for _, name := range inputs {
 		if input, err := os.Stat(name); err == nil && os.SameFile(input, output) {
 			return cli.WithHint(fmt.Errorf("the image would replace %s, which it is made of", name), "name another file for the image")
 		}
