@@ -234,6 +234,10 @@ func (c *comparison) add(d Difference) {
 	if !utf8.ValidString(d.Name) {
 		d.NameBytes = []byte(d.Name)
 	}
+	var more bool
+	if d.Items, more = listed(d.Items); more {
+		d.Note = fmt.Sprintf("more than %d words, arguments or variables differ: the first are listed", maxItems)
+	}
 	d.Registers = []int{}
 	for _, i := range moves {
 		if c.differs[i] {

@@ -174,9 +174,16 @@ func TestItems(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
+	// A list that is not whole says so.
+	x, y := base(), base()
+	app(file644("cmd", strings.Repeat("a\n", maxItems+1)))(&x)
+	app(file644("cmd", strings.Repeat("b\n", 3)))(&y)
+	if d := only(t, compare(t, x.side(t), y.side(t))); len(d.Items) != maxItems || d.Note != "more than 1000 words, arguments or variables differ: the first are listed" {
+		t.Errorf("%d items, note %q", len(d.Items), d.Note)
+	}
 	// Too much work is not done: everything is listed, up to a limit.
 	long := strings.Fields(strings.Repeat("x y z ", 1000))
-	if got := diffList(append([]string{"a"}, long...), append(long, "b"), ""); len(got) != maxItems {
+	if got := diffList(append([]string{"a"}, long...), append(long, "b"), ""); len(got) != maxItems+1 {
 		t.Errorf("%d items", len(got))
 	}
 }

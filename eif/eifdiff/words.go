@@ -11,11 +11,26 @@ import (
 	"github.com/cretula/cretula/eif/eifinit/process"
 )
 
-// maxTable bounds the work for a list, and maxItems what is listed of it.
+// maxTable bounds the work for a list, and maxItems what is listed of it. What makes
+// a list goes one further, so that listed can tell.
 const (
 	maxTable = 1 << 20
 	maxItems = 1000
 )
+
+// listed cuts each kind of items to maxItems, and tells whether there were more.
+func listed(items []Item) (kept []Item, more bool) {
+	count := make(map[string]int)
+	kept = items[:0]
+	for _, i := range items {
+		if count[i.Of]++; count[i.Of] > maxItems {
+			more = true
+			continue
+		}
+		kept = append(kept, i)
+	}
+	return kept, more
+}
 
 // diffList returns what is in only one of two lists, in order: a longest common
 // subsequence is left out.
@@ -26,9 +41,9 @@ func diffList(a, b []string, of string) []Item {
 	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
-	items := make([]Item, 0, min(len(a)+len(b), maxItems))
+	items := make([]Item, 0, min(len(a)+len(b), maxItems+1))
 	put := func(i Item) {
-		if len(items) < maxItems {
+		if len(items) <= maxItems {
 			i.Of = of
 			items = append(items, i)
 		}
@@ -84,7 +99,7 @@ func diffEnv(a, b []string) []Item {
 	valuesA, valuesB := variables(a), variables(b)
 	var items []Item
 	put := func(i Item) {
-		if len(items) < maxItems {
+		if len(items) <= maxItems {
 			i.Of = "variable"
 			items = append(items, i)
 		}
