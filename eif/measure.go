@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
+	"io"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -58,10 +59,7 @@ func (im *Image) feed(ctx context.Context, p *pipeline) error {
 		b.data = appendSectionHeader(b.data[:0], s.Type, s.Size)
 		p.section(s.Type)
 		p.unmeasured(b)
-		r, start := im.r, s.DataOffset()
-		if held := im.held[i]; held != nil {
-			r, start = bytes.NewReader(held), 0
-		}
+		r, start := im.data(i)
 		for pos := int64(0); pos < s.Size; {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -76,6 +74,15 @@ func (im *Image) feed(ctx context.Context, p *pipeline) error {
 		}
 	}
 	return nil
+}
+
+// data returns where the data of the i-th section are read: what [Parse] has looked
+// into is not read a second time.
+func (im *Image) data(i int) (r io.ReaderAt, start int64) {
+	if held := im.held[i]; held != nil {
+		return bytes.NewReader(held), 0
+	}
+	return im.r, im.Sections[i].DataOffset()
 }
 
 // appendSectionHeader appends the 12 bytes before a section's data; [Parse]

@@ -141,7 +141,8 @@ func (im *Image) copySections(ctx context.Context, w io.Writer, p *pipeline, sig
 		if _, err := sum.Write(appendSectionHeader(nil, s.Type, s.Size)); err != nil {
 			return err
 		}
-		out := Source{Reader: io.TeeReader(im.Section(i), sum), Size: s.Size}
+		r, start := im.data(i)
+		out := Source{Reader: io.TeeReader(io.NewSectionReader(r, start, s.Size), sum), Size: s.Size}
 		if s.Type == SignatureSection {
 			if _, err := io.Copy(io.Discard, out.Reader); err != nil {
 				return err

@@ -356,6 +356,23 @@ func signOver(t testing.TB, s signer, pcr0 pcr.Digest) []byte {
 	return data
 }
 
+// TestWriteSignedChanged: what was judged is what is written, should the file change
+// meanwhile, whose checksum can be made to fit.
+func TestWriteSignedChanged(t *testing.T) {
+	file := signed(t, signOver(t, newSigner(t, elliptic.P256()), usualPCR0(t)))
+	want, _ := rewritten(t, file, nil)
+	im := parsed(t, file)
+	for _, s := range im.Sections {
+		if s.Type.limit() > 0 {
+			clear(file[s.DataOffset():s.end()])
+		}
+	}
+	var out seekBuffer
+	if _, err := im.WriteSigned(t.Context(), &out, nil); err != nil || !bytes.Equal(out.data, want) {
+		t.Errorf("%v, or another image was written", err)
+	}
+}
+
 func TestWriteSignedRefuses(t *testing.T) {
 	s := newSigner(t, elliptic.P256())
 	pcr0 := usualPCR0(t)
