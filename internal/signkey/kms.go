@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -84,6 +85,10 @@ func checkEndpoint(endpoint string) error {
 	return cli.WithHint(cli.Usagef("the endpoint must be https, or http to a loopback address"), "http://127.0.0.1:PORT is one")
 }
 
+var specOf = map[elliptic.Curve]types.KeySpec{
+	elliptic.P256(): types.KeySpecEccNistP256, elliptic.P384(): types.KeySpecEccNistP384, elliptic.P521(): types.KeySpecEccNistP521,
+}
+
 // specs are the kinds of keys that images are signed with (AWS KMS Developer
 // Guide, "Key spec reference").
 var specs = map[types.KeySpec]types.SigningAlgorithmSpec{
@@ -109,7 +114,7 @@ func (k *kmsKey) fetch() error {
 		return refuse(reason.Malformed, "eif.key.kms", "", "GetPublicKey: %w", err)
 	}
 	key, ok := public.(*ecdsa.PublicKey)
-	if !ok || !signs(key.Curve) {
+	if !ok || specOf[key.Curve] != out.KeySpec {
 		return refuse(reason.Malformed, "eif.key.kms", "", "GetPublicKey: the answer's key is not of the spec %s that it names", out.KeySpec)
 	}
 	k.public, k.id, k.algorithm = key, aws.ToString(out.KeyId), alg

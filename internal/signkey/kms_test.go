@@ -7,6 +7,9 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"net/http"
@@ -153,4 +156,42 @@ func TestKMSRefuses(t *testing.T) {
 	}))
 	defer garbage.Close()
 	wantRefusal(t, "no public key", open(arn, garbage.URL), reason.Malformed, "eif.key.kms")
+}
+
+// TestKMSLies: a service that says one thing and does another, or nothing.
+func TestKMSLies(t *testing.T) {
+	_, _ = startKMS(t) // its credentials
+	const arn = "arn:aws:kms:us-east-1:000000000000:key/x"
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	must(t, err)
+	served := map[string]any{"KeyId": arn, "KeySpec": "ECC_NIST_P384", "KeyUsage": "SIGN_VERIFY", "PublicKey": public}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".Sign") {
+			w.WriteHeader(http.StatusBadRequest)
+			w.Write([]byte(`{"__type":"ThrottlingException\u001b[2J","message":"slow \u009b down"}`))
+			return
+		}
+		must(t, json.NewEncoder(w).Encode(served))
+	}))
+	defer server.Close()
+	_, _, err = Open(t.Context(), Spec{Key: arn, Endpoint: server.URL})
+	wantRefusal(t, "a key of another curve", err, reason.Malformed, "eif.key.kms")
+	served["KeySpec"] = "ECC_NIST_P256"
+	signer, _, err := Open(t.Context(), Spec{Key: arn, Endpoint: server.URL})
+	must(t, err)
+	_, err = signer.Sign(nil, make([]byte, 32), crypto.SHA256)
+	wantRefusal(t, "throttled", err, reason.Unsupported, "eif.key.kms", "\x1b", "\u009b")
+
+	asked, release := make(chan bool, 9), make(chan bool)
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- true; <-release }))
+	defer silent.Close()
+	defer close(release)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if _, _, err := Open(ctx, Spec{Key: arn, Endpoint: silent.URL}); !errors.Is(err, context.Canceled) {
+		t.Errorf("no answer: %v", err)
+	}
 }
