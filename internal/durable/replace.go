@@ -27,6 +27,9 @@ func Replace(path string, perm fs.FileMode, write func(*os.File) error) (err err
 	if err != nil {
 		return err
 	}
+	if keep != nil {
+		perm = FileMode // until it has the owner and permissions of the one before
+	}
 	f, err := createBeside(path, perm)
 	if err != nil {
 		return err
