@@ -59,6 +59,9 @@ nothing.`,
 			if err != nil && !errors.Is(err, errSound) {
 				return err
 			}
+			if done == nil {
+				target = args[0] // nothing was written
+			}
 			return printRepaired(env, target, done, asJSON)
 		},
 	}

@@ -252,6 +252,10 @@ func TestEIFRepair(t *testing.T) {
 	if code, stdout, _ := cretula(nil, "eif", "repair", s.image); code != 0 || stdout != "nothing to repair\n" {
 		t.Errorf("a sound image: %d %q", code, stdout)
 	}
+	code, stdout, _ := cretula(nil, "eif", "repair", "--json", s.image, "-o", s.image+".repaired")
+	if code != 0 || !strings.Contains(stdout, `"repaired": []`) || strings.Contains(stdout, `.repaired"`) {
+		t.Errorf("a sound image, to another file: %d %q", code, stdout)
+	}
 	wantOnly(t, s.dir, s.image, good)
 	stale := slices.Clone(good)
 	const sizes, signature = 284, 4
@@ -269,7 +273,7 @@ func TestEIFRepair(t *testing.T) {
 			t.Errorf("%s of a stale table: %d %s", verb, code, stderr)
 		}
 	}
-	code, stdout, stderr := cretula(nil, "eif", "repair", s.image)
+	code, stdout, stderr = cretula(nil, "eif", "repair", s.image)
 	if code != 0 || !strings.Contains(stdout, "offset 316: the table said that the signature (section 4) has ") {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
