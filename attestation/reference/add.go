@@ -24,21 +24,46 @@ type Image struct {
 // another one in the file.
 var ErrExists = errors.New("reference: the file has another release of this name")
 
+// content is a file of which the releases are as they were written.
+type content struct {
+	Schema   string            `json:"schema"`
+	Releases []json.RawMessage `json:"releases"`
+}
+
+// readContent reads a file that [Parse] takes.
+func readContent(file []byte) (c content, err error) {
+	if _, err := Parse(file); err != nil {
+		return c, err
+	}
+	err = json.Unmarshal(file, &c)
+	return c, err
+}
+
+// encode returns a file that [Parse] takes.
+func (c content) encode() ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(c); err != nil {
+		return nil, err
+	}
+	if _, err := Parse(out.Bytes()); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
 // Add returns the content of a file of reference values with these releases
 // after those that are in it; no content is a file without any. A release that is
 // in the file with the very same members is not added again. The other releases
 // keep their members and their order, not their white space. The error is
 // [Parse]'s for a file that is refused, before or after, or matches [ErrExists].
 func Add(file []byte, images ...Image) ([]byte, error) {
-	content := struct {
-		Schema   string            `json:"schema"`
-		Releases []json.RawMessage `json:"releases"`
-	}{Schema: Schema}
+	c := content{Schema: Schema}
 	if len(file) > 0 {
-		if _, err := Parse(file); err != nil {
-			return nil, err
-		}
-		if err := json.Unmarshal(file, &content); err != nil {
+		var err error
+		if c, err = readContent(file); err != nil {
 			return nil, err
 		}
 	}
@@ -47,25 +72,15 @@ func Add(file []byte, images ...Image) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		there, err := find(content.Releases, image.Name, release)
+		there, err := find(c.Releases, image.Name, release)
 		if err != nil {
 			return nil, err
 		}
 		if !there {
-			content.Releases = append(content.Releases, release)
+			c.Releases = append(c.Releases, release)
 		}
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(content); err != nil {
-		return nil, err
-	}
-	if _, err := Parse(out.Bytes()); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return c.encode()
 }
 
 func (im Image) encode() (json.RawMessage, error) {

@@ -75,7 +75,7 @@ func (r *benchRig) setUp(ctx context.Context, dir string) (err error) {
 	}
 	policy, err := generate.KeyPolicy(generate.Config{
 		Account: benchAccount, Administrators: []string{admin.Principal.IdentityARN()},
-		EnclaveRole: enclave.IdentityARN(), Images: []pcr.Set{images},
+		EnclaveRoles: []string{enclave.IdentityARN()}, Images: []generate.Image{generate.Exactly(images)},
 	})
 	if err != nil {
 		return err

@@ -148,8 +148,8 @@ func (d *demo) makeKey(ctx context.Context, s *demoStep) (err error) {
 	d.policy, err = generate.KeyPolicy(generate.Config{
 		Account:        stack.Account,
 		Administrators: []string{admin},
-		EnclaveRole:    role.IdentityARN(),
-		Images:         []pcr.Set{d.measurements.Set},
+		EnclaveRoles:   []string{role.IdentityARN()},
+		Images:         []generate.Image{generate.Exactly(d.measurements.Set)},
 	})
 	if err != nil {
 		return err

@@ -67,6 +67,7 @@ exactly why a key was not released.`,
 	root.AddCommand(newAttestationCommand(env))
 	root.AddCommand(newEIFCommand(env))
 	root.AddCommand(newNitroCLICommand(env))
+	root.AddCommand(newPolicyCommand(env))
 	root.AddCommand(newNSMCommand(env))
 	root.AddCommand(newBenchCommand(env))
 	strictHelp(root)

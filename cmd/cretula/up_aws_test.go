@@ -22,7 +22,6 @@ import (
 	"github.com/cretula/cretula/enclave"
 	"github.com/cretula/cretula/nsm"
 	"github.com/cretula/cretula/pcr"
-	"github.com/cretula/cretula/policy/generate"
 )
 
 // Nine operations, by an unmodified client.
@@ -124,16 +123,9 @@ func (up *upProcess) attestedRole(t testing.TB, key string) (role [2]string) {
 	t.Helper()
 	role = up.addPrincipal(t, "data-processing", "--role", "--policy", writeFile(t, "random.json",
 		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:GenerateRandom","Resource":"*"}}`))
-	policy, err := generate.KeyPolicy(generate.Config{
-		Account:        "000000000000",
-		Administrators: []string{"arn:aws:iam::000000000000:user/admin"},
-		EnclaveRole:    "arn:aws:iam::000000000000:role/data-processing",
-		Images:         []pcr.Set{up.measurements(t).Set},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := up.client().PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &key, Policy: aws.String(string(policy))}); err != nil {
+	policy := runCretula(t, up, "policy", "generate", filepath.Join(up.dir, "image.eif"),
+		"--administrator", "arn:aws:iam::000000000000:user/admin", "--role", "arn:aws:iam::000000000000:role/data-processing")
+	if _, err := up.client().PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &key, Policy: &policy}); err != nil {
 		t.Fatal(err)
 	}
 	return role

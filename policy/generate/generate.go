@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
@@ -20,14 +22,49 @@ type Config struct {
 	// this account.
 	Account string
 	// Administrators are ARNs of users or roles that manage the key and may encrypt
-	// with it, but never get anything decrypted.
+	// with it, but never get anything decrypted. They can change the policy.
 	Administrators []string
-	// EnclaveRole is the ARN of the role that the enclave's parent instance has.
-	EnclaveRole string
-	// Images are the registers of the images that may use the key. Each must have
-	// PCR0, and no register of a debug enclave; every register in it must match.
-	Images []pcr.Set
+	// EnclaveRoles are the ARNs of the roles that parent instances of the enclaves
+	// have; none is an administrator's.
+	EnclaveRoles []string
+	// Actions are what the enclaves may do, without "kms:": Decrypt,
+	// DeriveSharedSecret, GenerateDataKey, GenerateDataKeyPair, which are those that
+	// take a document and look at key policies. None are Decrypt and GenerateDataKey.
+	Actions []string
+	// Images are those that may use the key.
+	Images []Image
 }
+
+// An Image is what the document of an enclave must have.
+type Image struct {
+	// Registers has for each register the values of which a document must have one,
+	// none for a register that counts for nothing. PCR0 has one at least, and no
+	// register has zero: those of a debug enclave are.
+	Registers [pcr.Count][]pcr.Digest
+	// Required are registers that must be there, with any value.
+	Required []pcr.Index
+	// NotBefore and NotAfter are when requests are allowed, to the second and both
+	// included; zero: always.
+	NotBefore, NotAfter time.Time
+}
+
+// Exactly returns the image of which every register in the set must match.
+func Exactly(registers pcr.Set) (im Image) {
+	for i, d := range registers.All() {
+		im.Registers[i] = []pcr.Digest{d}
+	}
+	return im
+}
+
+// Errors of [KeyPolicy].
+var (
+	// ErrPrincipal is matched for a principal that is no user or role of the account,
+	// or is administrator and enclave's role at once.
+	ErrPrincipal = errors.New("generate: no principal for this key policy")
+	// ErrAction is matched for an action that is not of Config.Actions, or is there
+	// twice.
+	ErrAction = errors.New("generate: no action for this key policy")
+)
 
 // Sids of the statements that KeyPolicy writes.
 const (
@@ -49,8 +86,12 @@ var administration = []string{
 	"kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription",
 }
 
-// attested is what the enclave may do.
-var attested = []string{"kms:Decrypt", "kms:GenerateDataKey"}
+// attestable is what an enclave can be allowed to do. GenerateRandom takes a
+// document too, but no key policy is asked about it.
+var attestable = []string{"Decrypt", "DeriveSharedSecret", "GenerateDataKey", "GenerateDataKeyPair"}
+
+// attested is what it may do if nothing is said.
+var attested = []string{"Decrypt", "GenerateDataKey"}
 
 // guarded is what the image guards: all that gives out plaintext of this key or
 // the right to it. ReEncrypt and grants cannot be attested, so they are denied to
@@ -63,6 +104,7 @@ var guarded = []string{
 const (
 	attestationKey = "kms:RecipientAttestation:"
 	imageKey       = attestationKey + "ImageSha384"
+	timeKey        = "aws:CurrentTime"
 )
 
 type statement struct {
@@ -71,7 +113,7 @@ type statement struct {
 	Principal any
 	Action    []string
 	Resource  string
-	Condition map[string]map[string]any `json:",omitempty"`
+	Condition conditions `json:",omitempty"`
 }
 
 type awsPrincipal struct {
@@ -79,10 +121,11 @@ type awsPrincipal struct {
 }
 
 // KeyPolicy returns a key policy as indented JSON, the same for the same Config:
-// the enclave's role may Decrypt and GenerateDataKey out of the given images; all
-// that gives out plaintext is denied to everyone without a document or with one
+// the enclaves' roles may do what Actions says out of the given images, each of
+// which has a statement of its own, so that registers of two do not make a third;
+// all that gives out plaintext is denied to everyone without a document or with one
 // of another image; administrators manage the key and encrypt with it; nothing is
-// delegated to the account.
+// delegated to the account. The statement of Images[i] has the Sid [EnclaveSid](i).
 //
 // Source: AWS Nitro Enclaves User Guide, "Using cryptographic attestation with
 // AWS KMS"; AWS KMS Developer Guide, "Condition keys for Nitro Enclaves".
@@ -90,39 +133,77 @@ func KeyPolicy(c Config) ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	var actions []string
+	for _, action := range c.actions() {
+		actions = append(actions, "kms:"+action)
+	}
 	var images []string
 	statements := []statement{{
 		Sid: SidAdministrator, Effect: policy.Allow, Principal: awsPrincipal{c.Administrators}, Action: administration,
 	}}
 	for i, image := range c.Images {
-		sid := SidEnclave
-		if i > 0 {
-			sid = fmt.Sprintf("%s%d", SidEnclave, i+1)
+		for _, d := range image.Registers[0] {
+			if !slices.Contains(images, d.String()) {
+				images = append(images, d.String())
+			}
 		}
-		registers := map[string]any{}
-		for index, digest := range image.All() {
-			registers[conditionKey(index)] = digest.String()
-		}
-		d, _ := image.Get(0)
-		images = append(images, d.String())
 		statements = append(statements, statement{
-			Sid: sid, Effect: policy.Allow, Principal: awsPrincipal{[]string{c.EnclaveRole}}, Action: attested,
-			Condition: map[string]map[string]any{"StringEqualsIgnoreCase": registers},
+			Sid: EnclaveSid(i), Effect: policy.Allow, Principal: awsPrincipal{c.EnclaveRoles}, Action: actions,
+			Condition: image.condition(),
 		})
 	}
 	statements = append(statements,
 		statement{
 			Sid: SidOtherImage, Effect: policy.Deny, Principal: "*", Action: guarded,
-			Condition: map[string]map[string]any{"StringNotEqualsIgnoreCase": {imageKey: images}},
+			Condition: conditions{"StringNotEqualsIgnoreCase": {imageKey: images}},
 		},
 		statement{
 			Sid: SidNoAttestation, Effect: policy.Deny, Principal: "*", Action: guarded,
-			Condition: map[string]map[string]any{"Null": {imageKey: "true"}},
+			Condition: conditions{"Null": {imageKey: "true"}},
 		})
 	for i := range statements {
 		statements[i].Resource = "*"
 	}
 	return write(statements)
+}
+
+// EnclaveSid is the Sid of the statement for the image with this index.
+func EnclaveSid(i int) string {
+	if i == 0 {
+		return SidEnclave
+	}
+	return fmt.Sprintf("%s%d", SidEnclave, i+1)
+}
+
+// conditions are operators, condition keys, and a value or several of them.
+type conditions map[string]map[string]any
+
+func (im *Image) condition() conditions {
+	c := conditions{}
+	put := func(operator, key string, value any) {
+		if c[operator] == nil {
+			c[operator] = map[string]any{}
+		}
+		c[operator][key] = value
+	}
+	for i, digests := range im.Registers {
+		switch key := conditionKey(pcr.Index(i)); {
+		case len(digests) == 1:
+			put("StringEqualsIgnoreCase", key, digests[0].String())
+		case len(digests) > 1:
+			put("StringEqualsIgnoreCase", key, digests)
+		}
+	}
+	for _, i := range im.Required {
+		put("Null", conditionKey(i), "false")
+	}
+	if !im.NotBefore.IsZero() {
+		put("DateGreaterThanEquals", timeKey, im.NotBefore.UTC().Format(time.RFC3339))
+	}
+	if !im.NotAfter.IsZero() {
+		put("DateLessThanEquals", timeKey, im.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return c
 }
 
 func write(statements []statement) ([]byte, error) {
@@ -149,24 +230,51 @@ func conditionKey(i pcr.Index) string {
 	return attestationKey + i.String()
 }
 
+func (c *Config) actions() []string {
+	if len(c.Actions) == 0 {
+		return attested
+	}
+	return c.Actions
+}
+
 func (c *Config) check() error {
-	if len(c.Administrators) == 0 || len(c.Images) == 0 {
-		return errors.New("generate: a key policy needs an administrator and an image")
+	if len(c.Administrators) == 0 || len(c.EnclaveRoles) == 0 || len(c.Images) == 0 {
+		return errors.New("generate: a key policy needs an administrator, a role and an image")
 	}
 	for _, arn := range c.Administrators {
 		if err := c.checkPrincipal(arn, "user/", "role/"); err != nil {
 			return err
 		}
 	}
-	if err := c.checkPrincipal(c.EnclaveRole, "role/"); err != nil {
-		return err
-	}
-	for _, image := range c.Images {
-		if _, ok := image.Get(0); !ok {
-			return errors.New("generate: an image without PCR0: its other registers do not say what it is")
+	for _, arn := range c.EnclaveRoles {
+		if err := c.checkPrincipal(arn, "role/"); err != nil {
+			return err
 		}
-		if image.Debug() {
-			return errors.New("generate: a register is zero: such a policy lets every debug enclave in")
+		// The parent instance has the role outside of the enclave, too.
+		if slices.Contains(c.Administrators, arn) {
+			return fmt.Errorf("%w: %q would be an enclave's role and an administrator, who can change the policy", ErrPrincipal, arn)
+		}
+	}
+	for i, action := range c.Actions {
+		if !slices.Contains(attestable, action) || slices.Contains(c.Actions[:i], action) {
+			return fmt.Errorf("%w: %q; want each once of %s", ErrAction, action, strings.Join(attestable, ", "))
+		}
+	}
+	for i := range c.Images {
+		if err := c.Images[i].check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (im *Image) check() error {
+	if len(im.Registers[0]) == 0 {
+		return errors.New("generate: an image without PCR0: its other registers do not say what it is")
+	}
+	for i, digests := range im.Registers {
+		if slices.Contains(digests, pcr.Digest{}) {
+			return fmt.Errorf("generate: %v is zero: such a policy lets debug enclaves in, or any that has nothing in it", pcr.Index(i))
 		}
 	}
 	return nil
@@ -176,12 +284,12 @@ func (c *Config) check() error {
 // itself would delegate to whoever writes identity policies.
 func (c *Config) checkPrincipal(arn string, forms ...string) error {
 	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) == 6 && parts[2] == "iam" && parts[4] == c.Account {
+	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "iam" && parts[4] == c.Account {
 		for _, form := range forms {
-			if strings.HasPrefix(parts[5], form) {
+			if strings.HasPrefix(parts[5], form) && !strings.ContainsAny(parts[5], "*?") {
 				return nil
 			}
 		}
 	}
-	return fmt.Errorf("generate: %q is no %s of account %s", arn, strings.ReplaceAll(strings.Join(forms, " or "), "/", ""), c.Account)
+	return fmt.Errorf("%w: %q is no %s of account %s", ErrPrincipal, arn, strings.ReplaceAll(strings.Join(forms, " or "), "/", ""), c.Account)
 }

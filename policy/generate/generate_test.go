@@ -4,8 +4,10 @@ package generate
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
@@ -27,7 +29,11 @@ func image(seed string) pcr.Set {
 }
 
 func config(images ...pcr.Set) Config {
-	return Config{Account: account, Administrators: []string{admin}, EnclaveRole: role, Images: images}
+	c := Config{Account: account, Administrators: []string{admin}, EnclaveRoles: []string{role}}
+	for _, set := range images {
+		c.Images = append(c.Images, Exactly(set))
+	}
+	return c
 }
 
 var (
@@ -156,13 +162,23 @@ func TestKeyPolicyRefuses(t *testing.T) {
 		"a wildcard":                  func(c *Config) { c.Administrators = []string{admin + "*"} },
 		"another account":             func(c *Config) { c.Account = "111111111111" },
 		"no account":                  func(c *Config) { c.Account = "" },
-		"a user where a role must be": func(c *Config) { c.EnclaveRole = admin },
-		"no role":                     func(c *Config) { c.EnclaveRole = "" },
+		"a user where a role must be": func(c *Config) { c.EnclaveRoles = []string{admin} },
+		"no role":                     func(c *Config) { c.EnclaveRoles = nil },
 		"no image":                    func(c *Config) { c.Images = nil },
-		"an empty image":              func(c *Config) { c.Images = []pcr.Set{{}} },
-		"no PCR0":                     func(c *Config) { c.Images = []pcr.Set{without} },
-		"debug":                       func(c *Config) { c.Images = []pcr.Set{image("a"), debug} },
-		"too large":                   func(c *Config) { c.Images = make([]pcr.Set, 100); fill(c.Images) },
+		"an empty image":              func(c *Config) { c.Images = []Image{{}} },
+		"no PCR0":                     func(c *Config) { c.Images = []Image{Exactly(without)} },
+		"only required PCR0":          func(c *Config) { c.Images = []Image{{Required: []pcr.Index{0}}} },
+		"debug":                       func(c *Config) { c.Images = append(c.Images, Exactly(debug)) },
+		"zero among others":           func(c *Config) { c.Images[0].Registers[0] = append(c.Images[0].Registers[0], pcr.Digest{}) },
+		"no signer":                   func(c *Config) { c.Images[0].Registers[8] = []pcr.Digest{{}} },
+		"too large":                   func(c *Config) { c.Images = slices.Repeat(c.Images, 100) },
+		"one role of two":             func(c *Config) { c.EnclaveRoles = append(c.EnclaveRoles, admin) },
+		"a role with a wildcard":      func(c *Config) { c.EnclaveRoles[0] += "*" },
+		"a role that administrates":   func(c *Config) { c.Administrators = append(c.Administrators, role) },
+		"Encrypt":                     func(c *Config) { c.Actions = []string{"Encrypt"} },
+		"every action":                func(c *Config) { c.Actions = []string{"*"} },
+		"an action twice":             func(c *Config) { c.Actions = []string{"Decrypt", "Decrypt"} },
+		"an action with its service":  func(c *Config) { c.Actions = []string{"kms:Decrypt"} },
 	} {
 		c := config(image("a"))
 		edit(&c)
@@ -172,8 +188,74 @@ func TestKeyPolicyRefuses(t *testing.T) {
 	}
 }
 
-func fill(images []pcr.Set) {
-	for i := range images {
-		images[i] = image(string(rune('a' + i)))
+// TestKeyPolicyOfReleases: lists of values, registers that must be there, dates,
+// several roles, and other actions.
+func TestKeyPolicyOfReleases(t *testing.T) {
+	one, two := image("a"), image("b")
+	both := Exactly(one)
+	for i := range pcr.Index(3) {
+		d, _ := two.Get(i)
+		both.Registers[i] = append(both.Registers[i], d)
 	}
+	both.Required = []pcr.Index{16}
+	both.NotBefore, both.NotAfter = at("2026-01-01T00:00:00Z"), at("2026-12-31T23:59:59Z")
+	c := config()
+	c.Images, c.Actions = []Image{both}, []string{"DeriveSharedSecret"}
+	c.EnclaveRoles = append(c.EnclaveRoles, role+"-2")
+	doc, err := KeyPolicy(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(doc, policy.KindKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked := func(s pcr.Set) pcr.Set {
+		s.Put(16, pcr.Sum(nil))
+		return s
+	}
+	mixed := locked(one)
+	d, _ := two.Get(1)
+	mixed.Put(1, d)
+	second := roleCaller
+	second.RoleARN = role + "-2"
+	stranger := roleCaller
+	stranger.RoleARN = role + "-3"
+	for _, test := range []struct {
+		name    string
+		caller  policy.Principal
+		action  string
+		image   pcr.Set
+		at      string
+		allowed bool
+	}{
+		{"the one", roleCaller, "DeriveSharedSecret", locked(one), "2026-06-01T00:00:00Z", true},
+		{"the other", second, "DeriveSharedSecret", locked(two), "2026-06-01T00:00:00Z", true},
+		{"first second", roleCaller, "DeriveSharedSecret", locked(one), "2026-01-01T00:00:00Z", true},
+		{"last second", roleCaller, "DeriveSharedSecret", locked(one), "2026-12-31T23:59:59Z", true},
+		{"a mixture of lists, which lists allow", roleCaller, "DeriveSharedSecret", mixed, "2026-06-01T00:00:00Z", true},
+		{"too early", roleCaller, "DeriveSharedSecret", locked(one), "2025-12-31T23:59:59Z", false},
+		{"too late", roleCaller, "DeriveSharedSecret", locked(one), "2027-01-01T00:00:00Z", false},
+		{"not locked", roleCaller, "DeriveSharedSecret", one, "2026-06-01T00:00:00Z", false},
+		{"another action", roleCaller, "Decrypt", locked(one), "2026-06-01T00:00:00Z", false},
+		{"another role", stranger, "DeriveSharedSecret", locked(one), "2026-06-01T00:00:00Z", false},
+		{"another image", roleCaller, "DeriveSharedSecret", locked(image("c")), "2026-06-01T00:00:00Z", false},
+	} {
+		context := contextOf(&test.image)
+		context.Add("aws:CurrentTime", test.at)
+		d := policy.Evaluate(policy.Input{KeyPolicy: p, Request: policy.Request{
+			Principal: test.caller, Action: "kms:" + test.action, Resource: keyARN, ResourceAccount: account, Context: context,
+		}})
+		if d.Allowed != test.allowed {
+			t.Errorf("%s: allowed %v, by %v", test.name, d.Allowed, d.By)
+		}
+	}
+}
+
+func at(s string) time.Time {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		panic(err)
+	}
+	return t
 }
