@@ -17,6 +17,7 @@ import (
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy/generate"
+	"github.com/cretula/cretula/reason"
 )
 
 func newPolicyCommand(env *cli.Env) *cobra.Command {
@@ -103,12 +104,20 @@ func generatePolicy(ctx context.Context, env *cli.Env, f policyFlags, files []st
 	case errors.Is(err, generate.ErrAction):
 		return cli.Usagef("--action: %v", err)
 	case err != nil:
-		return err
+		return explainPolicy(err)
 	}
 	for i, image := range images {
 		fmt.Fprintf(env.Stderr, "%-20s %s\n", generate.EnclaveSid(i), cli.Printable(image.name))
 	}
 	_, err = env.Stdout.Write(document)
+	return err
+}
+
+// explainPolicy adds what to do about a policy that is too long.
+func explainPolicy(err error) error {
+	if refusal, ok := errors.AsType[*reason.Error](err); ok && refusal.Rule() == "policy.size" {
+		return cli.WithHint(err, "end releases that nobody runs any more, or --pin PCR0")
+	}
 	return err
 }
 

@@ -116,9 +116,9 @@ func releaseImages(t *testing.T) (one, two, other *pcr.Set) {
 // TestPolicyGenerate: what the key policy of two images lets in, and what it does not.
 func TestPolicyGenerate(t *testing.T) {
 	one, two, other := releaseImages(t)
-	mustDo(t, os.Rename("two.eif", "x\x1b.eif"))
-	document, remarks := generatedPolicy(t, signableAt, "one.eif", "x\x1b.eif", "--role", policyRole+"-2")
-	if remarks != "EnclaveMayDecrypt    one.eif\nEnclaveMayDecrypt2   x\\x1b.eif\n" {
+	mustDo(t, os.Rename("two.eif", "x\u202e.eif"))
+	document, remarks := generatedPolicy(t, signableAt, "one.eif", "x\u202e.eif", "--role", policyRole+"-2")
+	if remarks != "EnclaveMayDecrypt    one.eif\nEnclaveMayDecrypt2   x\\u202e.eif\n" {
 		t.Errorf("said: %q", remarks)
 	}
 	pcrOf := func(set *pcr.Set, i pcr.Index) pcr.Digest {
@@ -165,7 +165,7 @@ func TestPolicyGenerate(t *testing.T) {
 			t.Errorf("%s: allowed %v", c.name, got)
 		}
 	}
-	if again, _ := generatedPolicy(t, signableAt.AddDate(0, 1, 0), "one.eif", "x\x1b.eif", "--role", policyRole+"-2"); again != document {
+	if again, _ := generatedPolicy(t, signableAt.AddDate(0, 1, 0), "one.eif", "x\u202e.eif", "--role", policyRole+"-2"); again != document {
 		t.Errorf("later it is another: %s", again)
 	}
 	unsigned, _ := generatedPolicy(t, signableAt, "other.eif", "--action", "GenerateDataKeyPair", "--action", "DeriveSharedSecret")
@@ -300,7 +300,7 @@ func TestPolicyGenerateRefuses(t *testing.T) {
 		{"debug", "reference.zero", 3, policyArgs("--reference", "debug.json")},
 		{"zero of another register", "PCR8 is zero", 1, policyArgs("--reference", "unsigned.json")},
 		{"a NitroTPM", "no release is left", 1, policyArgs("--reference", "tpm.json")},
-		{"too many for 32 KiB", "policy.", 3, policyArgs("--reference", "many.json")},
+		{"too many for 32 KiB", "(policy.size)\nhint: end releases", 3, policyArgs("--reference", "many.json")},
 		{"no file of releases", "short.eif", 3, policyArgs("--reference", "short.eif")},
 	} {
 		code, stdout, stderr := cretulaAt(signableAt, c.args...)
