@@ -147,6 +147,9 @@ func (r registry) explain(err error) error {
 			return unsupported("registry.limit", "%s gives no more images to us at this time (429): log in, or try again later", host)
 		}
 		return unsupported("registry.answer", "%s: %.300s", host, err)
+	// An error without a type, of go-containerregistry.
+	case strings.Contains(err.Error(), "does not match requested digest"):
+		return mismatch("manifest.digest", "%s sent another manifest than was asked for by its digest: %.300s", host, err)
 	}
 	return fmt.Errorf("%s: %w", host, err)
 }

@@ -229,6 +229,15 @@ func TestRegistryLies(t *testing.T) {
 		}
 	}
 	flip := func(b []byte) []byte { b[len(b)-6] ^= 1; return b }
+	t.Run("by digest", func(t *testing.T) {
+		digest, err := im.Digest()
+		must(t, err)
+		other, err := image(t, v1.ConfigFile{}, tarOf(t, reg("g", ""))).RawManifest()
+		must(t, err)
+		host := serve(t, answer("/manifests/"+digest.String(), func([]byte) []byte { return other }))
+		push(t, host+"/app:1", im, authn.Anonymous)
+		refused(t, "registry:"+host+"/app@"+digest.String(), Options{}, reason.Mismatch, "rootfs.manifest.digest")
+	})
 	for _, c := range []struct {
 		name   string
 		why    reason.Reason
