@@ -195,6 +195,40 @@ func TestNormalisedHardLinks(t *testing.T) {
 	}
 }
 
+// TestLinksToLeftOut: what is left out of the image may have other names, which
+// are not.
+func TestLinksToLeftOut(t *testing.T) {
+	var notes []string
+	entries, _, _, err := normal(Config{Cmd: []string{"/usr/bin/app"}, Note: func(text string) { notes = append(notes, text) }, Entries: []Entry{
+		program("tmp/app"), hardlink("usr/bin/app", "tmp/app"), hardlink("usr/bin/zz", "tmp/app"),
+		text("etc/hosts", ""), hardlink("etc/empty", "etc/hosts"), hardlink("etc/hostname", "etc/hosts"),
+		text("run/x", "1"), text("etc/resolv.conf", "old"), text("etc/resolv.conf", ""),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := entries["usr/bin/app"]; e.Type != File || e.Content.Size == 0 {
+		t.Errorf("%+v", e)
+	}
+	if e := entries["usr/bin/zz"]; e.Type != Hardlink || e.Link != "rootfs/usr/bin/app" {
+		t.Errorf("%+v", e)
+	}
+	if e, there := entries["etc/empty"]; !there || e.Type != File || e.Content.Size != 0 {
+		t.Errorf("%+v", e)
+	}
+	for _, name := range []string{"tmp/app", "etc/hostname", "etc/resolv.conf"} {
+		if _, there := entries[name]; there {
+			t.Errorf("%s is in the image", name)
+		}
+	}
+	if e := entries["etc/hosts"]; e.Content.Size != int64(len(hosts)) {
+		t.Errorf("%+v", e)
+	}
+	if len(notes) != 1 || !strings.HasPrefix(notes[0], "2 files below /run and /tmp") {
+		t.Errorf("%q", notes)
+	}
+}
+
 func TestNormalisedRefusals(t *testing.T) {
 	huge := program("huge")
 	huge.Content.Size = 1 << 32

@@ -35,15 +35,6 @@ func newTree(list []Entry) (*tree, error) {
 			return nil, malformed("name", "%w", err)
 		}
 		e.Name = strings.TrimSuffix(e.Name, "/")
-		if below(e.Name, mountPoints...) {
-			if e.Type != Dir && below(e.Name, "run", "tmp") {
-				t.hidden++
-			}
-			continue
-		}
-		if leftover(&e) {
-			continue
-		}
 		if e.Type != Hardlink {
 			t.put(e)
 			continue
@@ -60,7 +51,28 @@ func newTree(list []Entry) (*tree, error) {
 			return nil, malformed("hardlink", "%.200q: a hard link to %.200q, which is no file of the tree", e.Name, e.Link)
 		}
 	}
+	t.leaveOut()
 	return t, nil
+}
+
+// leaveOut removes names that nobody would see. Other names of the same files
+// stay.
+func (t *tree) leaveOut() {
+	kept := 0
+	for i, e := range t.entries {
+		hidden := below(e.Name, mountPoints...)
+		if hidden && e.Type != Dir && below(e.Name, "run", "tmp") {
+			t.hidden++
+		}
+		if hidden || leftover(&e) {
+			delete(t.index, e.Name)
+			continue
+		}
+		t.entries[kept], t.files[kept] = e, t.files[i]
+		t.index[e.Name] = kept
+		kept++
+	}
+	t.entries, t.files = t.entries[:kept], t.files[:kept]
 }
 
 // put adds a file, or replaces what had its name.
