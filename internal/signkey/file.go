@@ -4,6 +4,7 @@ package signkey
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -25,34 +26,56 @@ const maxKeyFile = 64 << 10
 // newKeyHint is the first of AWS's documented commands.
 const newKeyHint = "make one with: openssl ecparam -name secp384r1 -genkey -out key.pem"
 
-func openFile(s *Spec) (crypto.Signer, io.Closer, error) {
+// openFile reads the key under ctx: a named pipe can wait for ever.
+func openFile(ctx context.Context, s *Spec) (crypto.Signer, io.Closer, error) {
+	type opened struct {
+		key *ecdsa.PrivateKey
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		key, err := readKey(s)
+		done <- opened{key, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return nil, nil, o.err
+		}
+		return o.key, nothingToClose{}, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+func readKey(s *Spec) (*ecdsa.PrivateKey, error) {
 	f, err := os.Open(s.Key)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer clear(data)
 	name := cli.Printable(s.Key)
 	if len(data) > maxKeyFile {
-		return nil, nil, refuse(reason.Malformed, "eif.key.form", "", "%s is larger than %d bytes, which no key file is", name, maxKeyFile)
+		return nil, refuse(reason.Malformed, "eif.key.form", "", "%s is larger than %d bytes, which no key file is", name, maxKeyFile)
 	}
 	key, err := parseKey(name, data)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// AWS's commands leave such files, so this is no refusal.
 	if perm := info.Mode().Perm(); runtime.GOOS != "windows" && info.Mode().IsRegular() && perm&0o077 != 0 {
 		s.warn("others can read the private key: %s has mode %04o; chmod 0600 it", name, perm)
 	}
-	return key, nothingToClose{}, nil
+	return key, nil
 }
 
 // parseKey reads a PEM file with one private key, SEC1 (RFC 5915) or PKCS #8

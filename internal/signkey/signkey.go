@@ -62,7 +62,7 @@ func Open(ctx context.Context, s Spec) (crypto.Signer, io.Closer, error) {
 	case strings.HasPrefix(s.Key, "arn:"):
 		return openKMS(ctx, &s)
 	}
-	return openFile(&s)
+	return openFile(ctx, &s)
 }
 
 type nothingToClose struct{}
