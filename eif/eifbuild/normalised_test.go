@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifinit/process"
 	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/reason"
@@ -192,6 +193,31 @@ func TestNormalisedHardLinks(t *testing.T) {
 	entries, _, _, err = normal(Config{Cmd: []string{"/app"}, Entries: []Entry{program("zz"), hardlink("app", "zz")}})
 	if err != nil || entries["app"].Type != File || entries["zz"].Type != Hardlink {
 		t.Errorf("%v, %v", entries["app"], err)
+	}
+}
+
+// TestOtherMachine: a program that was built for the developer's machine does not
+// start in an enclave on another.
+func TestOtherMachine(t *testing.T) {
+	elf := func(machine string) string { return "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 11) + machine }
+	for _, c := range []struct {
+		content string
+		arch    eif.Arch
+		noted   bool
+	}{
+		{elf("\x3e\x00"), eif.ArchX86_64, false}, {elf("\x3e\x00"), eif.ArchAArch64, true},
+		{elf("\xb7\x00"), eif.ArchAArch64, false}, {elf("\xb7\x00"), eif.ArchX86_64, true}, {elf("\x3e\x01"), eif.ArchX86_64, true},
+		{"#!/bin/sh\nexec a b c d", eif.ArchX86_64, false}, {"\x7fELF", eif.ArchX86_64, false}, {"", eif.ArchX86_64, false},
+	} {
+		var notes []string
+		app := program("app")
+		app.Content = Bytes([]byte(c.content))
+		if _, _, _, err := normal(Config{Arch: c.arch, Cmd: []string{"/app"}, Entries: []Entry{app}, Note: func(s string) { notes = append(notes, s) }}); err != nil {
+			t.Errorf("%q: %v", c.content, err)
+		}
+		if noted := len(notes) == 1 && strings.Contains(notes[0], "will not start"); noted != c.noted {
+			t.Errorf("%q for %v: %q", c.content, c.arch, notes)
+		}
 	}
 }
 

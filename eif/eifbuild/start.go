@@ -5,10 +5,12 @@ package eifbuild
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifinit/process"
 )
 
@@ -37,10 +39,11 @@ func (c *Config) start(t *tree) (process.Process, error) {
 	if p.Dir, err = t.workingDir(c.WorkingDir); err != nil {
 		return p, malformed("workdir", "WORKDIR %.200q %w", c.WorkingDir, err)
 	}
-	if err := t.findProgram(p); err != nil {
+	program, err := t.findProgram(p)
+	if err != nil {
 		return p, malformed("command", "the command %.200q %w", p.Args[0], err)
 	}
-	return p, nil
+	return p, c.checkMachine(program)
 }
 
 // environment adds to env what a runtime adds. Of a name that is there twice,
@@ -109,7 +112,7 @@ func (t *tree) workingDir(dir string) (string, error) {
 
 // findProgram looks for the command as execvp(3) does in the program's
 // environment and folder.
-func (t *tree) findProgram(p process.Process) error {
+func (t *tree) findProgram(p process.Process) (*Entry, error) {
 	command := p.Args[0]
 	if strings.Contains(command, "/") {
 		return t.executable(absolute(p.Dir, command))
@@ -121,11 +124,11 @@ func (t *tree) findProgram(p process.Process) error {
 		}
 	}
 	for dir := range strings.SplitSeq(search, ":") {
-		if t.executable(absolute(p.Dir, dir)+"/"+command) == nil {
-			return nil
+		if e, err := t.executable(absolute(p.Dir, dir) + "/" + command); err == nil {
+			return e, nil
 		}
 	}
-	return fmt.Errorf("names no program in the image's PATH %.200q", search)
+	return nil, fmt.Errorf("names no program in the image's PATH %.200q", search)
 }
 
 func absolute(dir, name string) string {
@@ -135,15 +138,34 @@ func absolute(dir, name string) string {
 	return dir + "/" + name
 }
 
-func (t *tree) executable(name string) error {
+func (t *tree) executable(name string) (*Entry, error) {
 	e, err := t.lookup(name)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case e == nil || e.Type != File:
-		return errors.New("is no file")
+		return nil, errors.New("is no file")
 	case e.Mode&0o111 == 0:
-		return fmt.Errorf("is a file with mode %04o, which nobody may execute", e.Mode)
+		return nil, fmt.Errorf("is a file with mode %04o, which nobody may execute", e.Mode)
+	}
+	return e, nil
+}
+
+// checkMachine notes a program for another machine than the enclave's, which the
+// kernel would not start (e_machine of elf(5)).
+func (c *Config) checkMachine(program *Entry) error {
+	machine := map[eif.Arch]byte{eif.ArchX86_64: 0x3e, eif.ArchAArch64: 0xb7}[c.Arch]
+	var head [20]byte
+	source := program.Content.source()
+	defer source.Reader.(io.Closer).Close()
+	switch _, err := io.ReadFull(source.Reader, head[:]); {
+	case err == io.EOF || err == io.ErrUnexpectedEOF && program.Content.Size < int64(len(head)):
+		return nil // too short for an ELF file
+	case err != nil:
+		return fmt.Errorf("%.200q: %w", program.Name, err)
+	}
+	if string(head[:4]) == "\x7fELF" && (head[18] != machine || head[19] != 0) {
+		c.Note(fmt.Sprintf("/%s is no program for %v: it will not start in the enclave", program.Name, c.Arch))
 	}
 	return nil
 }
