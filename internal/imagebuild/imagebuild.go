@@ -11,8 +11,10 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/eif/eifbuild"
@@ -208,9 +210,7 @@ func (b *build) open(ctx context.Context) (*rootfs.Root, eifbuild.Config, error)
 		return nil, eifbuild.Config{}, err
 	}
 	if b.folder && root.ID == "" {
-		for i := range root.Entries {
-			root.Entries[i].UID, root.Entries[i].GID = 0, 0
-		}
+		b.ownByRoot(root.Entries)
 	}
 	entries := root.Entries
 	if b.Mode == eifbuild.NitroCLI {
@@ -238,6 +238,22 @@ func (b *build) open(ctx context.Context) (*rootfs.Root, eifbuild.Config, error)
 		IgnoreUser:       b.IgnoreUser,
 		Metadata:         metadata,
 	}, nil
+}
+
+// ownByRoot gives all entries the owner 0:0. A set-id program of somebody else
+// becomes one of root by that, which nobody asked for: a warning says so.
+func (b *build) ownByRoot(entries []eifbuild.Entry) {
+	const setID = 0o6000
+	for i := range entries {
+		e := &entries[i]
+		if e.Type == eifbuild.File && e.Mode&setID != 0 && (e.UID != 0 || e.GID != 0) {
+			text := fmt.Sprintf("/%s has mode %04o and gets the owner 0:0, as all of a folder: it will run with root's rights", e.Name, e.Mode)
+			if !slices.Contains(b.result.Warnings, text) { // said when the source was read before
+				b.warn(text)
+			}
+		}
+		e.UID, e.GID = 0, 0
+	}
 }
 
 // unsigned writes the unsigned image, and makes sure, if that is wanted, that it

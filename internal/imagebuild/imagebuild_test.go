@@ -367,6 +367,24 @@ func TestOutputInSource(t *testing.T) {
 	}
 }
 
+// TestSetID: programs that get another owner do not get root's rights unseen.
+func TestSetID(t *testing.T) {
+	b := &build{result: &Result{}}
+	for range 2 {
+		entries := []eifbuild.Entry{{Name: "su", Mode: 0o4755}, {Name: "mine", Mode: 0o4755, UID: 1000}, {Name: "ours", Mode: 0o2755, GID: 7},
+			{Name: "d", Type: eifbuild.Dir, Mode: 0o2755, GID: 7}, {Name: "plain", Mode: 0o755, UID: 1000}}
+		b.ownByRoot(entries)
+		for _, e := range entries {
+			if e.UID != 0 || e.GID != 0 {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+	if w := b.result.Warnings; len(w) != 2 || !strings.HasPrefix(w[0], "/mine has mode 4755") || !strings.HasPrefix(w[1], "/ours has mode 2755") {
+		t.Errorf("%q", w)
+	}
+}
+
 // TestOutputIsInput: an image does not replace what it is made of.
 func TestOutputIsInput(t *testing.T) {
 	dir := t.TempDir()
