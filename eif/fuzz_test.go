@@ -252,7 +252,7 @@ func FuzzRepair(f *testing.F) {
 		staleFile(assemble(4, 0, slices.Insert(usual(f), 2, rawSection{4, 0, data})...), 2, 5000),
 	}
 	for i, b := range bases {
-		if !Repairable(bytes.NewReader(b), int64(len(b))) {
+		if !repairable(bytes.NewReader(b), int64(len(b))) {
 			f.Fatalf("seed %d is not repairable", i)
 		}
 	}

@@ -181,7 +181,7 @@ func (im *Image) sectionHeader(i int, offset int64) (sectionHeader, error) {
 // than the section's own header at offset.
 func (im *Image) sizesDiffer(i int, offset int64, own, table uint64) error {
 	remedy := ""
-	if Repairable(im.r, im.size) {
+	if repairable(im.r, im.size) {
 		remedy = "; nothing else is wrong with the sections: 'cretula eif repair' puts the table right"
 	}
 	return reason.New(reason.Malformed, "eif.table.size",

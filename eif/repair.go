@@ -69,9 +69,9 @@ func Repair(ctx context.Context, w io.WriteSeeker, r io.ReaderAt, size int64) (*
 	return &found.Repaired, nil
 }
 
-// Repairable tells whether the file, which [Parse] refuses, has the one fault that
+// repairable tells whether the file, which [Parse] refuses, has the one fault that
 // [Repair] puts right, as far as can be told without reading the whole of it.
-func Repairable(r io.ReaderAt, size int64) bool {
+func repairable(r io.ReaderAt, size int64) bool {
 	found, err := findStale(r, size)
 	return err == nil && found != nil
 }

@@ -471,7 +471,7 @@ func TestRepair(t *testing.T) {
 		if _, err := Parse(bytes.NewReader(stale), int64(len(stale))); err == nil {
 			t.Fatalf("%s: the file has no fault", c.name)
 		}
-		if !Repairable(bytes.NewReader(stale), int64(len(stale))) {
+		if !repairable(bytes.NewReader(stale), int64(len(stale))) {
 			t.Errorf("%s: not repairable", c.name)
 		}
 		var out seekBuffer
@@ -532,12 +532,12 @@ func TestRepairRefuses(t *testing.T) {
 	if got, err := Repair(t.Context(), &out, bytes.NewReader(good), int64(len(good))); got != nil || err != nil || len(out.data) > 0 {
 		t.Errorf("nothing to repair: %v, %v, %d bytes", got, err, len(out.data))
 	}
-	if Repairable(bytes.NewReader(good), int64(len(good))) {
+	if repairable(bytes.NewReader(good), int64(len(good))) {
 		t.Error("a sound file is repairable")
 	}
 	for _, f := range loadManifest(t).Files {
 		data := sharedFile(t, f.File)
-		if Repairable(bytes.NewReader(data), int64(len(data))) {
+		if repairable(bytes.NewReader(data), int64(len(data))) {
 			t.Errorf("%s is repairable", f.File)
 		}
 	}
