@@ -39,13 +39,13 @@ func newBenchKMS(env *cli.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kms",
 		Short: "Measure what a Decrypt costs the key service, in its cryptography",
-		Long: `Measures the processor time that requests cost a key service, as its system
-counts it for the process. Two servers run, one over a store with two keys, one over
-a store with many; both write every event to an audit log on disk before they
-answer, as 'cretula up' does. Requests are signed before they are sent, by this
-process, over 64 connections. Everything takes turns, so that another load on the
-machine burdens all alike; a figure is the median of the rounds' ratios. What must
-hold:
+		Long: `Measures the processor time that requests cost a key service, as its system counts
+it for the process. Two servers run, as 'cretula kms serve' runs by default, one
+over a store with two keys, one over a store with many; both write every event to an
+audit log on disk before they answer. Requests are signed before they are sent, by
+this process, over 64 connections. Everything takes turns, so that another load on
+the machine burdens all alike; a figure is the median of the rounds' ratios. What
+must hold:
 
   a Decrypt, by a principal without a document, costs at most 2 times what a server
   costs that reads the request, verifies its signature and answers as many bytes;

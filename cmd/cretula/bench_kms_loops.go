@@ -14,8 +14,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cretula/cretula/internal/datadir"
 	"github.com/cretula/cretula/internal/p384"
+	"github.com/cretula/cretula/kms/rootkey"
 	"github.com/cretula/cretula/policy"
 )
 
@@ -37,9 +37,9 @@ func coseCheck(document []byte) (func() error, error) {
 
 // cryptography returns what the service does with keys in an attested Decrypt:
 // the material is unwrapped, the ciphertext opened, the plaintext sealed.
-func (j *benchJob) cryptography(d *datadir.Dir, recipient *rsa.PublicKey) (func() error, error) {
+func (j *benchJob) cryptography(root rootkey.Key, recipient *rsa.PublicKey) (func() error, error) {
 	material, binding := make([]byte, 32), []byte("cretula.kms.material\x00"+j.KeyARN)
-	wrapped, err := d.RootKey.Wrap(material, binding)
+	wrapped, err := root.Wrap(material, binding)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (j *benchJob) cryptography(d *datadir.Dir, recipient *rsa.PublicKey) (func(
 	}
 	sealed := aead.Seal(nil, nonce, j.Secret, binding)
 	return func() error {
-		material, err := d.RootKey.Unwrap(wrapped, binding)
+		material, err := root.Unwrap(wrapped, binding)
 		if err != nil {
 			return err
 		}

@@ -9,11 +9,12 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -24,8 +25,11 @@ import (
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/internal/cli"
 	"github.com/cretula/cretula/internal/datadir"
+	"github.com/cretula/cretula/internal/kmsconfig"
+	"github.com/cretula/cretula/internal/kmsserve"
 	"github.com/cretula/cretula/internal/sigv4"
 	"github.com/cretula/cretula/kms/kmsserver"
+	"github.com/cretula/cretula/kms/rootkey"
 	"github.com/cretula/cretula/pcr"
 )
 
@@ -80,7 +84,7 @@ func newBenchServerCommand(env *cli.Env) *cobra.Command {
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			relaxCollector() // as 'cretula up' does
+			relaxCollector() // as 'cretula kms serve' does
 			orders := json.NewDecoder(env.Stdin)
 			var job benchJob
 			if err := orders.Decode(&job); err != nil {
@@ -97,16 +101,7 @@ func (j *benchJob) serve(ctx context.Context, orders *json.Decoder, answers *jso
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer cancel()
-	d, err := datadir.Open(ctx, j.Dir)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		cancel()
-		serving.Wait()
-		d.Close()
-	}()
-	service, err := j.service(d)
+	root, err := rootkey.OpenFile(filepath.Join(j.Dir, datadir.RootKeyFile))
 	if err != nil {
 		return err
 	}
@@ -114,41 +109,57 @@ func (j *benchJob) serve(ctx context.Context, orders *json.Decoder, answers *jso
 	if err != nil {
 		return err
 	}
-	var addresses [2]string
-	for i, handler := range []http.Handler{service, signature} {
-		listener, err := kmsserver.Listen(ctx, "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		addresses[i] = listener.Addr().String()
-		serving.Go(func() { kmsserver.Serve(ctx, listener, handler, nil) })
-	}
-	loops, err := j.loops(d)
+	listener, err := kmsserver.Listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	if err := answers.Encode(benchReady{addresses[0], addresses[1]}); err != nil {
+	ready := benchReady{Signature: listener.Addr().String()}
+	serving.Go(func() { kmsserver.Serve(ctx, listener, signature, nil) })
+	address, failed, err := j.service(ctx, &serving)
+	if err != nil {
+		return err
+	}
+	select {
+	case ready.Service = <-address:
+	case err := <-failed:
+		return err
+	}
+	loops, err := j.loops(root)
+	if err != nil {
+		return err
+	}
+	if err := answers.Encode(ready); err != nil {
 		return err
 	}
 	return obey(loops, orders, answers)
 }
 
-// service is the key service as 'cretula up' runs it; its log goes nowhere, but
-// is written.
-func (j *benchJob) service(d *datadir.Dir) (http.Handler, error) {
-	root, err := x509.ParseCertificate(j.Root)
+// service runs the key service as 'cretula kms serve' does of a file that says no more
+// than it must: with limits and figures. Its log goes nowhere, but is written. There
+// comes either its address or an error.
+func (j *benchJob) service(ctx context.Context, serving *sync.WaitGroup) (address chan string, failed chan error, err error) {
+	config, err := kmsconfig.Folder(j.Dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	server, err := d.Server([]*x509.Certificate{root}, false)
-	if err != nil {
-		return nil, err
+	roots := filepath.Join(j.Dir, "roots.pem")
+	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: j.Root}), 0o600); err != nil {
+		return nil, nil, err
 	}
+	config.Listen, config.Attestation.Roots = "127.0.0.1:0", []kmsconfig.Path{kmsconfig.Path(roots)}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return kmsserver.New(kmsserver.Config{KMS: server, Logger: slog.New(slog.NewTextHandler(null, nil))})
+	address, failed = make(chan string, 1), make(chan error, 1)
+	serving.Go(func() {
+		defer null.Close()
+		failed <- kmsserve.Run(ctx, config, kmsserve.Options{
+			Log: null, Getenv: func(string) string { return "" },
+			Ready: func(a kmsserve.Addresses) { address <- a.KMS.String() },
+		})
+	})
+	return address, failed, nil
 }
 
 // verifier knows the access keys by heart.
@@ -190,7 +201,7 @@ func (j *benchJob) signatureOnly() (http.Handler, error) {
 
 // loops are the calls that are measured by themselves: they are given the number
 // of the call.
-func (j *benchJob) loops(d *datadir.Dir) (map[string]func(int) error, error) {
+func (j *benchJob) loops(root rootkey.Key) (map[string]func(int) error, error) {
 	verify, err := j.signatureChecks()
 	if err != nil {
 		return nil, err
@@ -199,7 +210,7 @@ func (j *benchJob) loops(d *datadir.Dir) (map[string]func(int) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	crypt, err := j.cryptography(d, key)
+	crypt, err := j.cryptography(root, key)
 	if err != nil {
 		return nil, err
 	}
