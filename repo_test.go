@@ -76,6 +76,7 @@ enclave: nsm cms
 internal/cli: reason
 internal/nitrocli: internal/cli
 internal/need:
+internal/memfile:
 internal/pgtest: internal/need
 internal/p384:
 internal/hmac256:

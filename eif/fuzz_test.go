@@ -16,6 +16,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cretula/cretula/internal/memfile"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -264,7 +265,7 @@ func FuzzRepair(f *testing.F) {
 		file := bytes.Clone(bases[int(base)%len(bases)])
 		copy(file[int(at)%len(file):], patch)
 		file = fixCRC(file)
-		var out seekBuffer
+		var out memfile.File
 		got, err := Repair(t.Context(), &out, bytes.NewReader(file), int64(len(file)))
 		if _, ok := reason.Of(err); err != nil && !ok || got != nil && err != nil {
 			t.Fatalf("%v, %v", got, err)
@@ -272,7 +273,7 @@ func FuzzRepair(f *testing.F) {
 		if got == nil {
 			return
 		}
-		_, m, err := judge(out.data, signatureClock)
+		_, m, err := judge(out.Data, signatureClock)
 		if m.Set != got.Measurements.Set {
 			t.Fatalf("repaired, it has other measurements: %v", err)
 		}

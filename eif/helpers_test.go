@@ -13,41 +13,16 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"hash/crc32"
-	"io"
 	"math/big"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/memfile"
 	"github.com/cretula/cretula/pcr"
 )
 
 func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
-
-// A seekBuffer is a file in memory.
-type seekBuffer struct {
-	data []byte
-	pos  int
-}
-
-func (b *seekBuffer) Write(p []byte) (int, error) {
-	if need := b.pos + len(p); need > len(b.data) {
-		b.data = append(b.data, make([]byte, need-len(b.data))...)
-	}
-	b.pos += copy(b.data[b.pos:], p)
-	return len(p), nil
-}
-
-func (b *seekBuffer) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += int64(b.pos)
-	case io.SeekEnd:
-		offset += int64(len(b.data))
-	}
-	b.pos = int(offset)
-	return offset, nil
-}
 
 var testMetadata = Metadata{
 	ImageName:    "test",
@@ -149,11 +124,11 @@ func naive(file []byte) pcr.Set {
 // write builds an image by Write.
 func write(t testing.TB, spec Spec) []byte {
 	t.Helper()
-	var out seekBuffer
+	var out memfile.File
 	if _, err := Write(context.Background(), &out, spec); err != nil {
 		t.Fatal(err)
 	}
-	return out.data
+	return out.Data
 }
 
 // A signer makes signature sections.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/memfile"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -197,7 +198,7 @@ func TestWriteManifest(t *testing.T) {
 			for _, r := range f.Build.Ramdisks {
 				spec.Ramdisks = append(spec.Ramdisks, Bytes(sharedFile(t, r)))
 			}
-			var out seekBuffer
+			var out memfile.File
 			got, err := Write(context.Background(), &out, spec)
 			if err != nil {
 				t.Fatal(err)
@@ -205,10 +206,10 @@ func TestWriteManifest(t *testing.T) {
 			want := sharedFile(t, f.File)
 			if f.Signature == nil {
 				unsigned++
-				if sha256.Sum256(out.data) != sha256.Sum256(want) {
+				if sha256.Sum256(out.Data) != sha256.Sum256(want) {
 					t.Error("the file differs")
 				}
-			} else if !bytes.Equal(out.data[HeaderSize:], want[HeaderSize:len(out.data)]) {
+			} else if !bytes.Equal(out.Data[HeaderSize:], want[HeaderSize:len(out.Data)]) {
 				t.Error("the sections differ")
 			}
 			f.PCRs.Remove(8)

@@ -17,6 +17,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/cretula/cretula/internal/memfile"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
@@ -251,16 +252,16 @@ func TestLargeSections(t *testing.T) {
 		for _, n := range sizes {
 			s.Ramdisks = append(s.Ramdisks, Bytes(blob(n)))
 		}
-		var out seekBuffer
+		var out memfile.File
 		written, err := Write(context.Background(), &out, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, m, err := judge(out.data, time.Now())
+		_, m, err := judge(out.Data, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := naive(out.data); m.Set != want || written.Set != want {
+		if want := naive(out.Data); m.Set != want || written.Set != want {
 			t.Errorf("ramdisks of %v: measurements differ", sizes)
 		}
 	}
@@ -345,14 +346,14 @@ func TestWriteErrors(t *testing.T) {
 	} {
 		spec := good()
 		change(&spec)
-		m, err := Write(context.Background(), &seekBuffer{}, spec)
+		m, err := Write(context.Background(), &memfile.File{}, spec)
 		if err == nil || m.Len() != 0 {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Write(ctx, &seekBuffer{}, good()); !errors.Is(err, context.Canceled) {
+	if _, err := Write(ctx, &memfile.File{}, good()); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -362,11 +363,11 @@ func TestWriteInside(t *testing.T) {
 	spec := func() Spec {
 		return Spec{Kernel: Bytes([]byte("k")), Cmdline: "c", Metadata: testMetadataBytes(t), Ramdisks: []Source{Bytes([]byte("r"))}}
 	}
-	out := seekBuffer{data: []byte("before"), pos: 6}
+	out := memfile.File{Data: []byte("before"), Pos: 6}
 	if _, err := Write(context.Background(), &out, spec()); err != nil {
 		t.Fatal(err)
 	}
-	if alone := write(t, spec()); string(out.data) != "before"+string(alone) || out.pos != len(out.data) {
+	if alone := write(t, spec()); string(out.Data) != "before"+string(alone) || out.Pos != len(out.Data) {
 		t.Error("the image differs")
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/internal/memfile"
 	"github.com/cretula/cretula/internal/need"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
@@ -45,15 +46,15 @@ func parsed(t testing.TB, data []byte) *Image {
 // rewritten returns the copy of a file with that signature section.
 func rewritten(t testing.TB, file, section []byte) ([]byte, pcr.Measurements) {
 	t.Helper()
-	var out seekBuffer
+	var out memfile.File
 	m, err := parsed(t, file).WriteSigned(context.Background(), &out, section)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out.pos != len(out.data) {
-		t.Errorf("the writer is left at %d of %d", out.pos, len(out.data))
+	if out.Pos != len(out.Data) {
+		t.Errorf("the writer is left at %d of %d", out.Pos, len(out.Data))
 	}
-	return out.data, m
+	return out.Data, m
 }
 
 func wantRule(t testing.TB, what string, err error, r reason.Reason, rule string) {
@@ -341,8 +342,8 @@ func TestWriteSigned(t *testing.T) {
 		t.Error("version 3 signed, it differs")
 	}
 	// Behind what is there already.
-	behind := &seekBuffer{data: []byte("before"), pos: 6}
-	if _, err := parsed(t, middle).WriteSigned(t.Context(), behind, second); err != nil || string(behind.data) != "before"+string(want) {
+	behind := &memfile.File{Data: []byte("before"), Pos: 6}
+	if _, err := parsed(t, middle).WriteSigned(t.Context(), behind, second); err != nil || string(behind.Data) != "before"+string(want) {
 		t.Errorf("behind something: %v, or it differs", err)
 	}
 }
@@ -367,8 +368,8 @@ func TestWriteSignedChanged(t *testing.T) {
 			clear(file[s.DataOffset():s.end()])
 		}
 	}
-	var out seekBuffer
-	if _, err := im.WriteSigned(t.Context(), &out, nil); err != nil || !bytes.Equal(out.data, want) {
+	var out memfile.File
+	if _, err := im.WriteSigned(t.Context(), &out, nil); err != nil || !bytes.Equal(out.Data, want) {
 		t.Errorf("%v, or another image was written", err)
 	}
 }
@@ -412,7 +413,7 @@ func TestWriteSignedRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		m, err := im.WriteSigned(t.Context(), &seekBuffer{}, c.section)
+		m, err := im.WriteSigned(t.Context(), &memfile.File{}, c.section)
 		wantRule(t, c.name, err, c.r, c.rule)
 		if m.Len() != 0 {
 			t.Errorf("%s: measurements", c.name)
@@ -420,7 +421,7 @@ func TestWriteSignedRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := parsed(t, file).WriteSigned(ctx, &seekBuffer{}, good); !errors.Is(err, context.Canceled) {
+	if _, err := parsed(t, file).WriteSigned(ctx, &memfile.File{}, good); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	full4 := &fullDisk{room: 700}
@@ -431,7 +432,7 @@ func TestWriteSignedRefuses(t *testing.T) {
 
 // A fullDisk takes room bytes.
 type fullDisk struct {
-	seekBuffer
+	memfile.File
 	room int
 }
 
@@ -439,7 +440,7 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	if d.room -= len(p); d.room < 0 {
 		return 0, io.ErrShortWrite
 	}
-	return d.seekBuffer.Write(p)
+	return d.File.Write(p)
 }
 
 // staleFile is what AWS's sign-eif leaves when it replaces a signature of size old
@@ -474,12 +475,12 @@ func TestRepair(t *testing.T) {
 		if !repairable(bytes.NewReader(stale), int64(len(stale))) {
 			t.Errorf("%s: not repairable", c.name)
 		}
-		var out seekBuffer
+		var out memfile.File
 		got, err := Repair(t.Context(), &out, bytes.NewReader(stale), int64(len(stale)))
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if !bytes.Equal(out.data, c.file) {
+		if !bytes.Equal(out.Data, c.file) {
 			t.Errorf("%s: not the file as it was", c.name)
 		}
 		if got.Section != c.section || got.TableSize != c.old || got.Size != int64(len(data)) || got.Offset != int64(offSizes+8*c.section) {
@@ -522,15 +523,15 @@ func TestRepairRefuses(t *testing.T) {
 		"no fault in the table, bad checksum": append(slices.Clone(good[:len(good)-1]), good[len(good)-1]^1),
 		"a size of the section header":        edit(func(f []byte) []byte { f[len(f)-len(data)-1]++; return f }),
 	} {
-		var out seekBuffer
+		var out memfile.File
 		got, err := Repair(t.Context(), &out, bytes.NewReader(file), int64(len(file)))
 		if _, ok := reason.Of(err); !ok || got != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	var out seekBuffer
-	if got, err := Repair(t.Context(), &out, bytes.NewReader(good), int64(len(good))); got != nil || err != nil || len(out.data) > 0 {
-		t.Errorf("nothing to repair: %v, %v, %d bytes", got, err, len(out.data))
+	var out memfile.File
+	if got, err := Repair(t.Context(), &out, bytes.NewReader(good), int64(len(good))); got != nil || err != nil || len(out.Data) > 0 {
+		t.Errorf("nothing to repair: %v, %v, %d bytes", got, err, len(out.Data))
 	}
 	if repairable(bytes.NewReader(good), int64(len(good))) {
 		t.Error("a sound file is repairable")

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/internal/memfile"
 )
 
 // An item is an entry of an archive that the tests write themselves: also what our
@@ -80,11 +81,11 @@ func imageWith(t testing.TB, kernel []byte, cmdline string, ramdisks ...[]byte) 
 	for _, r := range ramdisks {
 		spec.Ramdisks = append(spec.Ramdisks, eif.Bytes(r))
 	}
-	var file memory
+	var file memfile.File
 	if _, err := eif.Write(t.Context(), &file, spec); err != nil {
 		t.Fatal(err)
 	}
-	im, err := eif.Parse(file.reader())
+	im, err := eif.Parse(file.Reader())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/cretula/cretula/eif"
+	"github.com/cretula/cretula/internal/memfile"
 )
 
 // A node is an entry of an archive that the tests write themselves, every field of
@@ -100,7 +101,7 @@ func (s spec) side(t testing.TB) Side {
 	for _, r := range s.ramdisks {
 		out.Ramdisks = append(out.Ramdisks, eif.Bytes(r))
 	}
-	var file memory
+	var file memfile.File
 	if _, err := eif.Write(t.Context(), &file, out); err != nil {
 		t.Fatal(err)
 	}
@@ -114,12 +115,12 @@ func open(t testing.TB, name string) Side {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parse(t, &memory{data: data})
+	return parse(t, &memfile.File{Data: data})
 }
 
-func parse(t testing.TB, file *memory) Side {
+func parse(t testing.TB, file *memfile.File) Side {
 	t.Helper()
-	im, err := eif.Parse(file.reader())
+	im, err := eif.Parse(file.Reader())
 	if err != nil {
 		t.Fatal(err)
 	}
