@@ -93,6 +93,14 @@ type benchTarget struct {
 	Met     bool    `json:"met"`
 }
 
+// missed is the exit status 1 if a target is; nil if all are met.
+func missed(targets []benchTarget) error {
+	if slices.ContainsFunc(targets, func(t benchTarget) bool { return !t.Met }) {
+		return &cli.ExitError{Code: 1}
+	}
+	return nil
+}
+
 // A benchCase is one thing that is measured. prepare runs before the clock
 // starts.
 type benchCase struct {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,10 +64,7 @@ The exit status is 1 if one of it does not.`,
 			} else {
 				err = result.print(env)
 			}
-			if err == nil && slices.ContainsFunc(result.Targets, func(t benchTarget) bool { return !t.Met }) {
-				err = &cli.ExitError{Code: 1}
-			}
-			return err
+			return cmp.Or(err, missed(result.Targets))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
