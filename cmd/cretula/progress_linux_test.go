@@ -14,23 +14,20 @@ import (
 
 	"github.com/cretula/cretula/eif"
 	"github.com/cretula/cretula/internal/cli"
+	"github.com/cretula/cretula/internal/need"
 )
 
 // openTerminal returns a terminal and what a person would see of it.
 func openTerminal(t *testing.T) (terminal *os.File, seen func() string) {
 	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
+	screen, err := os.OpenFile(need.File(t, "/dev/ptmx", "terminals of programs, devpts"), os.O_RDWR|unix.O_NOCTTY, 0)
+	mustDo(t, err)
 	t.Cleanup(func() { screen.Close() })
 	mustDo(t, unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
 	mustDo(t, err)
 	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
+	mustDo(t, err)
 	text := make(chan string)
 	go func() {
 		var all bytes.Buffer
