@@ -31,6 +31,7 @@ import (
 func newKMSExplain(env *cli.Env) *cobra.Command {
 	var at where
 	var asJSON bool
+	var referenceFile string
 	cmd := &cobra.Command{
 		Use:   "explain ID",
 		Short: "Say why the key service decided as it did",
@@ -40,10 +41,18 @@ x-cretula-decision.
 It is asked of the service that runs on the data folder, or read from the folder's
 audit log. Without a folder the service at $AWS_ENDPOINT_URL_KMS is asked, signed
 with the AWS_ACCESS_KEY_ID of the environment: it answers those who may call
-GetKeyPolicy on the key.`,
-		Example: "  $ cretula kms explain d-7f3a910c52be4f0896d1a2b3c4d5e6f7 --data-dir run",
-		Args:    exactArguments("ID"),
+GetKeyPolicy on the key.
+
+With --reference it also says which release the attestation document was of, and which
+the policy wants.`,
+		Example: `  $ cretula kms explain d-7f3a910c52be4f0896d1a2b3c4d5e6f7 --data-dir run
+  $ cretula kms explain d-7f3a910c52be4f0896d1a2b3c4d5e6f7 --reference releases.json`,
+		Args: exactArguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := readReference(env, referenceFile)
+			if err != nil {
+				return err
+			}
 			event, err := findEvent(cmd.Context(), env, at, args[0])
 			if errors.Is(err, kms.ErrNoDecision) {
 				return cli.WithHint(fmt.Errorf("there is no decision %q", args[0]), "the id is in the header x-cretula-decision of the answer, d- and 32 digits")
@@ -51,26 +60,38 @@ GetKeyPolicy on the key.`,
 			if err != nil {
 				return err
 			}
-			return printEvent(env, event, asJSON)
+			var names *releaseNames
+			if set != nil {
+				if names, err = nameReleases(set, event); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return printEvent(env, event, names)
+			}
+			text := event.Text()
+			if names != nil {
+				text += names.text(referenceFile)
+			}
+			_, err = io.WriteString(env.Stdout, text)
+			return err
 		},
 	}
 	whereFlags(cmd, &at)
+	cmd.Flags().StringVar(&referenceFile, "reference", "", "`FILE` of reference values, to name releases by")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
 }
 
-func printEvent(env *cli.Env, event *kms.Event, asJSON bool) error {
-	if !asJSON {
-		_, err := io.WriteString(env.Stdout, event.Text())
-		return err
-	}
+func printEvent(env *cli.Env, event *kms.Event, names *releaseNames) error {
 	out := struct {
 		Schema      string               `json:"schema"`
 		Event       *kms.Event           `json:"event"`
 		Explanation *explain.Explanation `json:"explanation,omitempty"`
 		// Others are those of the decisions before, in the order of the event's.
-		Others []explain.Explanation `json:"other_explanations,omitempty"`
-	}{Schema: "cretula.kms.explanation.v1", Event: event}
+		Others    []explain.Explanation `json:"other_explanations,omitempty"`
+		Reference *releaseNames         `json:"reference,omitempty"`
+	}{Schema: "cretula.kms.explanation.v1", Event: event, Reference: names}
 	if event.Decision != nil {
 		e := explain.Of(event.Decision)
 		out.Explanation = &e
