@@ -124,6 +124,9 @@ func (v *auditVerify) openKeys(ctx context.Context) error {
 		return err
 	}
 	parts := c.Parts(nil)
+	if v.place.folder == "" {
+		v.options.Server = parts.Audit.Server
+	}
 	root, err := parts.OpenRootKey(ctx)
 	if err != nil {
 		return err

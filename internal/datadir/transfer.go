@@ -421,7 +421,7 @@ func (c Config) VerifyAudit(ctx context.Context, storeID string, heads [][]byte)
 	if err != nil {
 		return nil, err
 	}
-	o := audit.VerifyOptions{Key: root, StoreID: storeID}
+	o := audit.VerifyOptions{Key: root, StoreID: storeID, Server: c.Audit.Server}
 	for _, text := range heads {
 		head, err := audit.ParseHead(text)
 		if err != nil {

@@ -27,9 +27,12 @@ type VerifyOptions struct {
 	StoreID string
 	// Public verifies heads where there is no Key; see [PublicKey].
 	Public ed25519.PublicKey
+	// Server is the name of the server that the log should be of: another's would be
+	// whole, too. Empty: the one that the log says it is of.
+	Server string
 	// Known are heads that were kept elsewhere. Those of this chain must agree with
-	// the log. One of another chain of the same server says that the folder was
-	// replaced, unless Folders has that chain too.
+	// the log. One of another chain of the same server, as the log or Server names it,
+	// says that the folder was replaced, unless Folders has that chain too.
 	Known []Head
 	// Folders are the chains that are in other folders.
 	Folders []string
@@ -258,7 +261,7 @@ func (v *verifier) readHeads() ([]Head, error) {
 			v.find(Finding{Problem: BadHead, Detail: fmt.Sprintf("a head of chain %s that was given is not signed with the store's key", h.Chain)})
 		case h.Chain == v.report.Chain.Chain:
 			heads = append(heads, h)
-		case h.Server == v.report.Chain.Server && !slices.Contains(v.options.Folders, h.Chain):
+		case v.mine(h) && !slices.Contains(v.options.Folders, h.Chain):
 			v.find(Finding{Problem: Replaced, Detail: fmt.Sprintf("chain %s of this server, which had %d records at %s, is not there",
 				h.Chain, h.Count, h.Time.Format(time.RFC3339))})
 		}
@@ -277,6 +280,11 @@ func (v *verifier) readHeads() ([]Head, error) {
 	}
 	v.report.Heads, v.heads = uint64(len(heads)), heads
 	return heads, nil
+}
+
+// mine tells whether the head is of the server whose log this is, or should be.
+func (v *verifier) mine(h Head) bool {
+	return h.Server == v.report.Chain.Server || v.options.Server != "" && h.Server == v.options.Server
 }
 
 // readSegments walks through all records behind the anchor.

@@ -318,6 +318,16 @@ func TestReplacedFolder(t *testing.T) {
 	if r := mustVerify(t, dir, sampleOptions(heads...)); r.Err() != nil {
 		t.Error(r.Err())
 	}
+	// But where the log should be that server's.
+	o = sampleOptions(heads...)
+	o.Server = "two"
+	if r := mustVerify(t, dir, o); len(r.Findings) != 1 || r.Findings[0].Problem != Replaced {
+		t.Errorf("another server's log: %v", r.Findings)
+	}
+	o.Server = "three"
+	if r := mustVerify(t, dir, o); r.Err() != nil {
+		t.Errorf("a server that was given another name: %v", r.Err())
+	}
 	// Records of one chain are none of another.
 	text, err := os.ReadFile(segmentOf(t, old, 1))
 	if err == nil {
