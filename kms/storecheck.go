@@ -31,8 +31,9 @@ type StoreFinding struct {
 type StoreReport struct {
 	StoreID    string `json:"store_id"`
 	Generation uint64 `json:"generation"`
-	Rows       int    `json:"rows"`
-	Keys       int    `json:"keys"`
+	// Rows is how many there are in all, as a backup counts them.
+	Rows int `json:"rows"`
+	Keys int `json:"keys"`
 	// Unwrapped is how many versions of key material and other secrets the root
 	// key has opened, Policies how many policies were parsed.
 	Unwrapped int            `json:"unwrapped"`
@@ -50,10 +51,11 @@ func (s *Server) CheckStore(ctx context.Context) (*StoreReport, error) {
 	c := &storeCheck{server: s, rows: map[string]map[string]bool{}, report: StoreReport{
 		StoreID: s.ledger.StoreID(), Generation: s.ledger.Generation(), Findings: []StoreFinding{},
 	}}
-	tampered, err := s.ledger.Verify(ctx)
+	rows, tampered, err := s.ledger.Verify(ctx)
 	if err != nil {
 		return nil, err
 	}
+	c.report.Rows = rows
 	for _, t := range tampered {
 		c.note(t.Table, t.ID, "%v", t)
 	}
@@ -113,7 +115,6 @@ func (c *storeCheck) run(tx *ledger.Tx) error {
 		c.rows[table.name] = ids
 		err := tx.Scan(table.name, "", func(row ledger.Row) bool {
 			ids[row.ID] = true
-			c.report.Rows++
 			if row.Err == nil {
 				if err := table.check(row.ID, row.Content); err != nil {
 					c.note(table.name, row.ID, "%v", err)

@@ -94,7 +94,7 @@ func TestMutatedRequests(t *testing.T) {
 			t.Error("a secret is in the audit log")
 		}
 	}
-	if findings, err := s.files.Ledger.Verify(t.Context()); err != nil || len(findings) > 0 {
+	if _, findings, err := s.files.Ledger.Verify(t.Context()); err != nil || len(findings) > 0 {
 		t.Errorf("the store: %v, %v", findings, err)
 	}
 }

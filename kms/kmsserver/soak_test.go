@@ -191,7 +191,7 @@ func runSoak(t *testing.T, length time.Duration) {
 	}
 	s.checkAudit(before)
 	s.checkRows()
-	if findings, err := s.files.Ledger.Verify(t.Context()); err != nil || len(findings) > 0 {
+	if _, findings, err := s.files.Ledger.Verify(t.Context()); err != nil || len(findings) > 0 {
 		t.Errorf("the store: %v, %v", findings, err)
 	}
 }

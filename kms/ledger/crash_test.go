@@ -155,7 +155,7 @@ func checkAcknowledged(t *testing.T, dir string, output []byte) (done int) {
 			t.Error(err)
 		}
 	}()
-	findings, err := o.ledger.Verify(ctx)
+	_, findings, err := o.ledger.Verify(ctx)
 	if err != nil || len(findings) > 0 {
 		t.Errorf("Verify: %v, %v", findings, err)
 	}

@@ -127,7 +127,7 @@ func wantTampered(t testing.TB, err error, table, id string, what What) {
 // wantFindings verifies the store and compares "table/id what" of each finding.
 func (f *fixture) wantFindings(want ...string) {
 	f.t.Helper()
-	findings, err := f.Verify(ctx)
+	_, findings, err := f.Verify(ctx)
 	if err != nil {
 		f.t.Fatal(err)
 	}

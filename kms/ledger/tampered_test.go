@@ -303,7 +303,7 @@ func TestRosterTampered(t *testing.T) {
 	moved.ID = shardID((f.keys.shardOf("policy", "k1") + 1) % shards)
 	f.rawPut(shard, moved)
 	f.reopen()
-	findings, err := f.Verify(ctx)
+	_, findings, err := f.Verify(ctx)
 	if err != nil || len(findings) == 0 || findings[0].ID != moved.ID {
 		t.Errorf("Verify found %v, %v", findings, err)
 	}

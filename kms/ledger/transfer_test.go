@@ -79,7 +79,7 @@ func TestExportImport(t *testing.T) {
 	if err != nil || l.StoreID() != f.StoreID() || l.Generation() != f.Generation()+1 {
 		t.Fatalf("%v, generation %d, want %d", err, l.Generation(), f.Generation()+1)
 	}
-	if findings, err := l.Verify(ctx); err != nil || len(findings) > 0 {
+	if _, findings, err := l.Verify(ctx); err != nil || len(findings) > 0 {
 		t.Errorf("findings %v, %v", findings, err)
 	}
 	if again := exported(t, l); len(again) < len(rows)+1 {

@@ -11,22 +11,22 @@ import (
 	"github.com/cretula/cretula/kms/keystore"
 )
 
-// Verify reads the whole store, nothing of it from memory, and returns one
-// [TamperedError] for each row that is not as the ledger left it; none if all
-// is well. The error says why the store could not be read to its end.
-func (l *Ledger) Verify(ctx context.Context) ([]*TamperedError, error) {
+// Verify reads the whole store, nothing of it from memory, and returns how many
+// rows it has, those of the ledger itself among them as in [Ledger.Export], and one
+// [TamperedError] for each row that is not as the ledger left it; none if all is
+// well. The error says why the store could not be read to its end.
+func (l *Ledger) Verify(ctx context.Context) (rows int, findings []*TamperedError, err error) {
 	known := l.state.Load()
-	var findings []*TamperedError
-	err := l.store.View(ctx, func(raw keystore.Tx) error {
+	err = l.store.View(ctx, func(raw keystore.Tx) error {
 		v := verification{ledger: l, raw: raw, generation: known.generation}
 		err := v.run()
-		findings = v.findings
+		rows, findings = v.rows, v.findings
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	return findings, nil
+	return rows, findings, nil
 }
 
 // CheckRoster reads every part of the roster. The error is a [TamperedError] if a
@@ -47,6 +47,7 @@ type verification struct {
 	ledger     *Ledger
 	raw        keystore.Tx
 	generation uint64
+	rows       int
 	findings   []*TamperedError
 }
 
@@ -78,6 +79,9 @@ func (v *verification) run() error {
 	}
 	for table := range tables {
 		err := tx.Scan(table, "", func(row Row) bool {
+			if t, ok := errors.AsType[*TamperedError](row.Err); !ok || t.What != Removed {
+				v.rows++
+			}
 			err := v.note(row.Err)
 			return err == nil
 		})
@@ -94,6 +98,7 @@ func (v *verification) run() error {
 func (v *verification) meta() error {
 	found := false
 	err := v.raw.Scan(metaTable, "", func(row keystore.Row) bool {
+		v.rows++
 		if row.ID != metaID {
 			v.note(tampered(metaTable, row.ID, Added, ""))
 			return true
@@ -122,6 +127,7 @@ func (v *verification) roster(tx *Tx) error {
 		}
 	}
 	return v.raw.Scan(rosterTable, "", func(row keystore.Row) bool {
+		v.rows++
 		if !ids[row.ID] {
 			v.note(tampered(rosterTable, row.ID, Added, ""))
 		}
@@ -146,6 +152,7 @@ func (v *verification) tables(tx *Tx) (map[string]bool, error) {
 			continue
 		}
 		err := v.raw.Scan(table, "", func(row keystore.Row) bool {
+			v.rows++
 			v.note(tampered(table, row.ID, Added, ""))
 			return true
 		})

@@ -230,7 +230,7 @@ func TestLedgerOverTwoStores(t *testing.T) {
 	}
 	wg.Wait()
 	for _, l := range ledgers {
-		if findings, err := l.Verify(ctx); err != nil || len(findings) != 0 {
+		if _, findings, err := l.Verify(ctx); err != nil || len(findings) != 0 {
 			t.Errorf("Verify: %v, %v", findings, err)
 		}
 		var version uint64
