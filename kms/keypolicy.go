@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -119,7 +120,11 @@ func (c *call) bindPrincipals(p *policy.Policy) (ids map[string]string, err erro
 			for _, ref := range slices.Concat(s.Principal, s.NotPrincipal) {
 				id, err := c.server.uniqueID(tx, ref)
 				if errors.Is(err, errPrincipalRef) {
-					return kmsapi.Errorf(kmsapi.MalformedPolicyDocument, invalidPrincipals)
+					// AWS's text does not say which: the record does, as it does for others.
+					return &kmsapi.Error{
+						Code: kmsapi.MalformedPolicyDocument, Message: invalidPrincipals,
+						Err: fmt.Errorf("line %d: %w: %s", s.Line, err, ref.Value),
+					}
 				}
 				if err != nil {
 					return err

@@ -201,6 +201,22 @@ func TestPutKeyPolicyRefusals(t *testing.T) {
 			}
 		}
 	}
+	// AWS's text does not say which principal is invalid, the record does.
+	for principal, cause := range map[string]string{
+		"arn:aws:iam::000000000000:role/other": "line 1: kms: there is no such user or role: arn:aws:iam::000000000000:role/other",
+		"worker":                               `line 1, column 75: Policy contains a statement with one or more invalid principals: "worker"`,
+	} {
+		policy := statement(principal, "kms:Decrypt")
+		_, err := s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &policy})
+		_, _, _, decision := refused(t, err)
+		event, err := s.kms.Explain(t.Context(), decision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(event.Text(), "\ncause: "+cause) {
+			t.Errorf("%s: %s", principal, event.Text())
+		}
+	}
 	lockout := `{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:role/worker"},"Action":"kms:*","Resource":"*"}}`
 	if _, err := s.adminClient().PutKeyPolicy(t.Context(), &awskms.PutKeyPolicyInput{KeyId: &keyARN, Policy: &lockout, BypassPolicyLockoutSafetyCheck: true}); err != nil {
 		t.Errorf("bypass: %v", err)
