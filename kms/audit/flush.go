@@ -108,6 +108,9 @@ func (l *Log) flush() {
 		}
 		b.err = l.writeBatch(b)
 		l.refused.Store(b.err != nil)
+		if b.err == nil {
+			l.taken.Store(l.options.Now().UnixNano())
+		}
 		close(b.done)
 	}
 }

@@ -32,17 +32,30 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
+// takenLately is how long what the disk took tells that it takes more.
+const takenLately = 10 * time.Second
+
 // Ready returns why no Append can succeed, nil if one may. Where the last one has
 // failed, of a full disk for instance, it tries whether the disk takes something
-// again: nobody may append until this says that it does.
+// again: nobody may append until this says that it does. So it does where nobody has
+// appended lately, as others fill the disk too.
 func (l *Log) Ready() error {
 	l.mu.Lock()
 	failed := l.failed
 	l.mu.Unlock()
-	if failed != nil || !l.refused.Load() {
+	if failed != nil {
 		return failed
 	}
-	return l.probe()
+	now := l.options.Now()
+	since := now.Sub(time.Unix(0, l.taken.Load()))
+	if !l.refused.Load() && since >= 0 && since < takenLately {
+		return nil
+	}
+	err := l.probe()
+	if err == nil {
+		l.taken.Store(now.UnixNano())
+	}
+	return err
 }
 
 // probeSize is more than most records have.

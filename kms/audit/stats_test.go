@@ -60,6 +60,42 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// TestReadyWithoutRecords: a disk that somebody else fills is noticed before a record
+// is lost to it.
+func TestReadyWithoutRecords(t *testing.T) {
+	o := testOptions()
+	now := time.Now()
+	o.Now = func() time.Time { return now }
+	path := newPath(t)
+	l, err := Open(ctx, path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	// The folder is in the way of the probe as a full disk would be.
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Ready(); err != nil {
+		t.Errorf("the disk was tried just now: %v", err)
+	}
+	for _, later := range []time.Duration{takenLately, -2 * takenLately} {
+		now = now.Add(later)
+		if err := l.Ready(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%v later: %v", later, err)
+		}
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Ready(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStats(t *testing.T) {
 	o := testOptions()
 	var batches, records int
