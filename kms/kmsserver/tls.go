@@ -29,6 +29,7 @@ type Certificate struct {
 
 	mu        sync.Mutex // held while the files are read
 	cert, key []byte     // what the files had when they were last read
+	refused   error      // why that is not served; nil: it is
 	current   atomic.Pointer[tls.Certificate]
 }
 
@@ -45,7 +46,7 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 
 // Reload reads the files again and reports whether there is something new in them
 // that connections get from now on. After an error the pair from before is served
-// on. The same wrong pair is an error only once.
+// on.
 func (c *Certificate) Reload() (changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,13 +59,14 @@ func (c *Certificate) Reload() (changed bool, err error) {
 		return false, err
 	}
 	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
-		return false, nil
+		return false, c.refused
 	}
 	clear(c.key)
-	c.cert, c.key = cert, key
+	c.cert, c.key, c.refused = cert, key, nil
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return false, reason.New(reason.Mismatch, "kms.tls.pair", "%s and %s are no certificate and its key: %w", c.certFile, c.keyFile, err)
+		c.refused = reason.New(reason.Mismatch, "kms.tls.pair", "%s and %s are no certificate and its key: %w", c.certFile, c.keyFile, err)
+		return false, c.refused
 	}
 	c.current.Store(&pair)
 	return true, nil
@@ -113,13 +115,16 @@ func (c *Certificate) Run(ctx context.Context, now <-chan os.Signal, logger *slo
 		case <-ticker.C:
 		}
 		changed, err := c.Reload()
-		switch {
-		case err != nil && err.Error() != last:
-			logger.ErrorContext(ctx, "the new certificate is refused, the one before is served on", "cause", err.Error())
+		if err != nil {
+			if err.Error() != last {
+				logger.ErrorContext(ctx, "the new certificate is refused, the one before is served on", "cause", err.Error())
+			}
 			last = err.Error()
-		case changed:
+			continue
+		}
+		last = ""
+		if changed {
 			logger.InfoContext(ctx, "new certificate", "file", c.certFile, "valid until", c.NotAfter())
-			last = ""
 		}
 	}
 }
