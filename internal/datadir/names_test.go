@@ -57,6 +57,7 @@ func TestRequireOutside(t *testing.T) {
 		"through a link":          func(c *Config) { c.RootKey.File = filepath.Join(link, "root.key") },
 		"epoch file":              func(c *Config) { c.RootKey.EpochFile = filepath.Join(c.Dir, "epoch") },
 		"in the store's folder":   func(c *Config) { c.Store, c.RootKey.File = elsewhere+"/s.db", elsewhere+"/root.key" },
+		"in the audit log's":      func(c *Config) { c.AuditDir, c.RootKey.File = elsewhere, elsewhere+"/root.key" },
 		"no root key named":       func(c *Config) { c.RootKey = rootkeys.Spec{} },
 		"with dots in the middle": func(c *Config) { c.RootKey.File = c.Dir + "/../" + filepath.Base(c.Dir) + "/root.key" },
 	} {

@@ -173,7 +173,7 @@ func (c *Config) openLedger(ctx context.Context, store keystore.Store, root root
 // checkOutside refuses a root key, or an epoch file, in a folder that is copied
 // with the store.
 func (c *Config) checkOutside() error {
-	folders := []string{c.Dir}
+	folders := []string{c.Dir, c.AuditDir}
 	if !c.database() {
 		folders = append(folders, filepath.Dir(c.Store))
 	}
