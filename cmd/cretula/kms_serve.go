@@ -15,7 +15,6 @@ import (
 	"github.com/cretula/cretula/internal/kmsconfig"
 	"github.com/cretula/cretula/internal/kmsserve"
 	"github.com/cretula/cretula/internal/rootkeys"
-	"github.com/cretula/cretula/kms/kmsserver"
 )
 
 func newKMSServe(env *cli.Env) *cobra.Command {
@@ -54,12 +53,7 @@ systemd is told when the service is ready.`,
 
 // checkConfig looks at what the configuration names, but for the store.
 func checkConfig(env *cli.Env, config *kmsconfig.Config) error {
-	if t := config.TLS; t != nil {
-		if _, err := kmsserver.LoadCertificate(string(t.Certificate), string(t.Key)); err != nil {
-			return err
-		}
-	}
-	if _, err := kmsserve.Roots(config); err != nil {
+	if err := kmsserve.Check(config); err != nil {
 		return err
 	}
 	info, err := rootkeys.Info(config.RootKey)

@@ -130,6 +130,10 @@ func (c Config) Open(ctx context.Context) (*Dir, error) {
 	return c.open(ctx, nil)
 }
 
+// Check tells what Open would refuse before it opens anything. Of the files only those
+// that must be private are looked at.
+func (c Config) Check() error { return c.complete() }
+
 // complete fills in what was left out and checks what was given.
 func (c *Config) complete() error {
 	dir, err := filepath.Abs(c.Dir)

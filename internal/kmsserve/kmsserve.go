@@ -143,11 +143,7 @@ func (s *service) makeKMS(ctx context.Context, roots []*x509.Certificate, limits
 	kmsConfig.Now = s.options.Now
 	kmsConfig.Roots, kmsConfig.AllowDebug, kmsConfig.AllowCertificates = roots, s.config.Attestation.AllowDebug, limits.AllowCertificates
 	if len(s.config.WebIdentity) > 0 {
-		issuers := make([]oidc.Issuer, len(s.config.WebIdentity))
-		for i := range issuers {
-			issuers[i] = s.config.WebIdentity[i].Issuer()
-		}
-		if kmsConfig.WebIdentity, err = oidc.New(issuers, s.options.Now); err != nil {
+		if kmsConfig.WebIdentity, err = webIdentity(s.config, s.options.Now); err != nil {
 			return err
 		}
 	}
@@ -155,6 +151,32 @@ func (s *service) makeKMS(ctx context.Context, roots []*x509.Certificate, limits
 		return err
 	}
 	return s.data.Ledger.CheckRoster(ctx)
+}
+
+// webIdentity makes the verifier of the providers of a configuration.
+func webIdentity(c *kmsconfig.Config, now func() time.Time) (*oidc.Verifier, error) {
+	issuers := make([]oidc.Issuer, len(c.WebIdentity))
+	for i := range issuers {
+		issuers[i] = c.WebIdentity[i].Issuer()
+	}
+	return oidc.New(issuers, now)
+}
+
+// Check looks at the files that a configuration names, but for the root key and the
+// store, as [Run] does.
+func Check(c *kmsconfig.Config) error {
+	if t := c.TLS; t != nil {
+		if _, err := kmsserver.LoadCertificate(string(t.Certificate), string(t.Key)); err != nil {
+			return err
+		}
+	}
+	if _, err := Roots(c); err != nil {
+		return err
+	}
+	if _, err := webIdentity(c, time.Now); err != nil {
+		return err
+	}
+	return c.Parts(nil).Check()
 }
 
 // NewLimits makes the limits of a configuration.

@@ -290,6 +290,43 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestCheck: what is named and not there is told before the service is stopped for it.
+func TestCheck(t *testing.T) {
+	config, _ := configure(t, "")
+	if err := Check(config); err != nil {
+		t.Fatal(err)
+	}
+	open := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(open, []byte("localhost:5432:d:u:p\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	database := kmsconfig.Store{URL: "postgres://u@localhost/d", PasswordFile: kmsconfig.Path(open)}
+	good := *config
+	good.Store = database
+	if err := Check(&good); err != nil {
+		t.Errorf("a database: %v", err)
+	}
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	provider := kmsconfig.WebIdentity{URL: "https://ci.example/x", Audiences: []string{"a"}}
+	for name, change := range map[string]func(*kmsconfig.Config){
+		"certificate": func(c *kmsconfig.Config) { c.TLS = &kmsconfig.TLS{Certificate: "/x", Key: "/y"} },
+		"roots":       func(c *kmsconfig.Config) { c.Attestation.Roots = []kmsconfig.Path{"/x"} },
+		"keys":        func(c *kmsconfig.Config) { p := provider; p.JWKSFile = "/x"; c.WebIdentity = append(c.WebIdentity, p) },
+		"provider's":  func(c *kmsconfig.Config) { p := provider; p.CAFile = "/x"; c.WebIdentity = append(c.WebIdentity, p) },
+		"no password": func(c *kmsconfig.Config) { c.Store = database; c.Store.PasswordFile = "/x" },
+		"password":    func(c *kmsconfig.Config) { c.Store = database },
+		"root key":    func(c *kmsconfig.Config) { c.RootKey.File = filepath.Join(string(c.DataDir), "root.key") },
+	} {
+		changed := *config
+		change(&changed)
+		if Check(&changed) == nil {
+			t.Errorf("%s: no refusal", name)
+		}
+	}
+}
+
 func mismatch(err error) bool    { r, _ := reason.Of(err); return r == reason.Mismatch }
 func unsupported(err error) bool { r, _ := reason.Of(err); return r == reason.Unsupported }
 
