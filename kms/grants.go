@@ -305,12 +305,15 @@ func grantConditions(m policy.Context, in any) {
 	}
 }
 
+// An empty map is no constraint type: a policy that demands one would else let grants
+// through whose constraint every request meets. Source: IAM Access Analyzer API
+// Reference, "KmsGrantConstraints".
 func constraintConditions(m policy.Context, constraints *kmsapi.GrantConstraints) {
-	if constraints.EncryptionContextEquals != nil {
+	if len(constraints.EncryptionContextEquals) > 0 {
 		m.Add("kms:grantconstrainttype", "EncryptionContextEquals")
 		contextConditions(m, constraints.EncryptionContextEquals)
 	}
-	if constraints.EncryptionContextSubset != nil {
+	if len(constraints.EncryptionContextSubset) > 0 {
 		m.Add("kms:grantconstrainttype", "EncryptionContextSubset")
 		contextConditions(m, constraints.EncryptionContextSubset)
 	}

@@ -205,6 +205,9 @@ func TestGrantConditionKeys(t *testing.T) {
 	plain.RetiringPrincipal = aws.String(userARN("bob"))
 	constrained := decrypting(keyARN, userARN("alice"))
 	constrained.Constraints = &types.GrantConstraints{EncryptionContextEquals: map[string]string{"Tenant": "a", "zone": "1"}, SourceArn: &source}
+	emptySubset, emptyEquals := decrypting(keyARN, userARN("alice")), decrypting(keyARN, userARN("alice"))
+	emptySubset.Constraints = &types.GrantConstraints{EncryptionContextSubset: map[string]string{}}
+	emptyEquals.Constraints = &types.GrantConstraints{EncryptionContextEquals: map[string]string{}}
 	service := decrypting(keyARN, "")
 	service.GranteePrincipal, service.GranteeServicePrincipal, service.RetiringServicePrincipal = nil, aws.String("s3.amazonaws.com"), aws.String("sqs.amazonaws.com")
 	service.Constraints = &types.GrantConstraints{SourceArn: &source}
@@ -220,6 +223,8 @@ func TestGrantConditionKeys(t *testing.T) {
 		{"kms:GrantIsForAWSResource", "Bool", "false", "true", plain},
 		{"kms:EncryptionContextKeys", "Null", "true", "false", plain},
 		{"kms:GrantConstraintType", "StringEquals", "EncryptionContextEquals", "EncryptionContextSubset", constrained},
+		{"kms:GrantConstraintType", "Null", "true", "false", emptySubset},
+		{"kms:GrantConstraintType", "Null", "true", "false", emptyEquals},
 		{"kms:GrantConstraintSourceArn", "ArnLike", "arn:aws:s3:*:*:bucket", "arn:aws:s3:*:*:other", constrained},
 		{"kms:EncryptionContext:tenant", "StringEquals", "a", "b", constrained},
 		{"kms:EncryptionContextKeys", "ForAnyValue:StringEquals", "Tenant", "tenant", constrained},
