@@ -107,8 +107,26 @@ func (e *evidence) differs(name string) (known, yes bool) {
 	return known, known && r.failed && !r.same()
 }
 
-func otherBuild(_ *policy.Decision, e *evidence) (Finding, bool) {
-	const todo = "add this image's PCRs to the key policy if it is yours, or run the image that the policy names."
+// imagePolicy names the policy whose conditions on the image do not hold.
+func imagePolicy(d *policy.Decision) string {
+	switch d.Cause {
+	case policy.CauseNoBoundaryAllow, policy.CauseBoundaryDeny:
+		return "the caller's permissions boundary"
+	case policy.CauseNoSessionAllow, policy.CauseSessionDeny:
+		return "the policy of the session"
+	case policy.CauseNoIdentityAllow, policy.CauseIdentityDeny:
+		for s := range statements(d, "key", "trust") {
+			if relevant(d, s) && !s.Applied {
+				return attached(d)
+			}
+		}
+		return "the identity policy"
+	}
+	return attached(d)
+}
+
+func otherBuild(d *policy.Decision, e *evidence) (Finding, bool) {
+	todo := "add this image's PCRs to " + imagePolicy(d) + " if it is yours, or run the image that the policy names."
 	_, diff0 := e.differs("PCR0")
 	know1, diff1 := e.differs("PCR1")
 	know2, diff2 := e.differs("PCR2")
@@ -139,14 +157,14 @@ var meaning = map[string]struct{ differs, todo string }{
 }
 
 // otherRegister finds a register that is not about the image, the likeliest first.
-func otherRegister(_ *policy.Decision, e *evidence) (Finding, bool) {
+func otherRegister(d *policy.Decision, e *evidence) (Finding, bool) {
 	var names []string
 	for _, r := range e.registers {
 		if _, yes := e.differs(r.name); yes && !slices.Contains([]string{"PCR0", "PCR1", "PCR2"}, r.name) {
 			names = append(names, r.name)
 		}
 	}
-	if _, image := otherBuild(nil, e); image || len(names) == 0 {
+	if _, image := otherBuild(d, e); image || len(names) == 0 {
 		return Finding{}, false
 	}
 	name := names[0]

@@ -25,7 +25,24 @@ func notPrincipal(d *policy.Decision, _ *evidence) (Finding, bool) {
 	return Finding{}, false
 }
 
+// conditional tells whether a statement of such a policy would allow the request but
+// for its conditions, of which other findings tell.
+func conditional(d *policy.Decision, kind string) bool {
+	for s := range statements(d, kind) {
+		if !s.Applied && relevant(d, s) {
+			return true
+		}
+	}
+	return false
+}
+
 func boundaryLimit(d *policy.Decision, _ *evidence) (Finding, bool) {
+	if d.Cause == policy.CauseNoBoundaryAllow && conditional(d, "boundary") {
+		return Finding{
+			"boundary", fmt.Sprintf("The caller's permissions boundary allows %s on this resource under conditions only, and they do not hold.", d.Trace.Action),
+			"make the request as the boundary wants it, or change the boundary.",
+		}, true
+	}
 	return Finding{
 		"boundary", fmt.Sprintf("The caller's permissions boundary does not cover %s on this resource. A boundary gives nothing, it limits what others give.", d.Trace.Action),
 		fmt.Sprintf("allow %s in the boundary too, if the caller is meant to have it.", d.Trace.Action),
@@ -40,6 +57,12 @@ func sessionLimit(d *policy.Decision, _ *evidence) (Finding, bool) {
 		return Finding{
 			"federated-without-session-policy", "The caller is a federated user whose session was made without a session policy, so that it has no permissions of its user.",
 			fmt.Sprintf("pass a policy that allows %s to GetFederationToken, or name the session in the key policy.", d.Trace.Action),
+		}, true
+	}
+	if conditional(d, "session") {
+		return Finding{
+			"session-policy", fmt.Sprintf("The session was made with a policy that allows %s on this resource under conditions only, and they do not hold.", d.Trace.Action),
+			"make the request as that policy wants it, or assume the role with another.",
 		}, true
 	}
 	return Finding{

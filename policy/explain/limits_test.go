@@ -72,6 +72,7 @@ func TestLimitsAndGrants(t *testing.T) {
 	tenant := grant(role, "Decrypt")
 	tenant.EncryptionContextEquals = map[string]string{"tenant": "a"}
 	federated := policy.Principal{Type: policy.CallerFederated, ARN: "arn:aws:sts::000000000000:federated-user/f", AccountID: account, UserARN: "arn:aws:iam::000000000000:user/f"}
+	imageOnly := `{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"kms:RecipientAttestation:PCR0":"` + pcr0 + `"}}}}`
 	now := policy.Context{"aws:currenttime": {"2026-11-20T18:00:00Z"}}
 	for _, test := range []struct {
 		name    string
@@ -84,6 +85,12 @@ func TestLimitsAndGrants(t *testing.T) {
 		{"boundary with a condition", scene{key: toRole, boundary: `{"Statement":{"Sid":"Edge","Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:RequestedRegion":"eu-west-1"}}}}`,
 			context: policy.Context{"aws:RequestedRegion": {"us-east-1"}}}, "boundary,condition", "the key policy allows it, and the caller's permissions boundary does not", `"Edge" of permissions boundary "edge" (Allow) does not apply`},
 		{"session policy", scene{key: toRole, session: describe}, "session-policy", "the key policy allows it, and no session policy does", ""},
+		{"session policy for another image", scene{key: toRole, session: imageOnly, context: image(pcr1)}, "session-policy,other-image", "the key policy allows it, and no session policy does",
+			"under conditions only, and they do not hold.\nto do:  make the request as that policy wants it, or assume the role with another.\nlikely: Another build or another image than the policy names.\nto do:  add this image's PCRs to the policy of the session if"},
+		{"boundary for another image", scene{key: toRole, boundary: imageOnly, context: image(pcr1)}, "boundary,other-image", "the key policy allows it, and the caller's permissions boundary does not",
+			"to do:  add this image's PCRs to the caller's permissions boundary if"},
+		{"identity policy for another image", scene{key: toAccount, identity: imageOnly, context: image(pcr1)}, "other-image,delegated-only", "the key policy leaves it to the account, and no identity policy allows it",
+			"to do:  add this image's PCRs to the identity policy if"},
 		{"identity and boundary", scene{key: toAccount, identity: everything, boundary: describe}, "boundary", "the key policy allows it, and the caller's permissions boundary does not", `"Account" (Allow) applies to the account`},
 		{"grant and boundary", scene{key: toOther, grants: []policy.Grant{grant(role, "Decrypt")}, boundary: describe}, "boundary", `grant "nightly" (g1) allows it, and the caller's permissions boundary does not`, `grant "nightly" (g1) applies`},
 		{"federated user", scene{key: toAccount, identity: everything, caller: &federated}, "federated-without-session-policy", "the key policy allows it, and no session policy does", ""},
