@@ -127,6 +127,10 @@ func (s *service) open(ctx context.Context) (err error) {
 	if err := checkMeta(s.config, s.data); err != nil {
 		return err
 	}
+	// No request could be answered: that is told here, and to whoever starts services.
+	if err := s.data.Audit.Ready(); err != nil {
+		return cli.WithHint(err, "see to it that the disk of %s takes something; nothing was changed", s.config.Audit.Dir)
+	}
 	limits := NewLimits(s.config.Limits, s.metrics)
 	if err := s.makeKMS(ctx, roots, limits); err != nil {
 		return err

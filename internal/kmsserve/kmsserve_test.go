@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -325,6 +326,59 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: no refusal", name)
 		}
 	}
+}
+
+// TestFullDisk: where nothing can be recorded nothing is served, and what is there stays.
+func TestFullDisk(t *testing.T) {
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
+		t.Skipf("SKIPPED, a file system of its own cannot be mounted: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	config, _ := configure(t, fmt.Sprintf("[audit]\ndir = %q\n", filepath.Join(disk, "audit"))+withMetrics)
+	fill := filepath.Join(disk, "fill")
+	if err := os.WriteFile(fill, make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	before := contents(t, string(config.Audit.Dir))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := Run(ctx, config, Options{Log: io.Discard, Getenv: func(string) string { return "" }, Ready: func(Addresses) {
+		t.Error("it serves")
+		cancel()
+	}})
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v, want no space left", err)
+	}
+	if contents(t, string(config.Audit.Dir)) != before {
+		t.Error("the log was changed")
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, config, nil)
+	if status, body := get(t, r.Metrics, "/readyz"); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+	r.end(t)
+}
+
+// contents are the names and contents of the files of a folder.
+func contents(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := ""
+	for _, entry := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += fmt.Sprintf("%s %q\n", entry.Name(), data)
+	}
+	return all
 }
 
 func mismatch(err error) bool    { r, _ := reason.Of(err); return r == reason.Mismatch }
