@@ -358,7 +358,7 @@ func (s *Store) run(ctx context.Context, btx *bbolt.Tx, fn func(keystore.Tx) err
 	if err := fn(t); err != nil {
 		return err
 	}
-	return ctx.Err()
+	return t.deleteEmpty()
 }
 
 // commit makes the transaction durable. bbolt writes all pages, syncs, writes

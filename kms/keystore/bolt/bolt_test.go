@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -498,6 +499,99 @@ func FuzzLayout(f *testing.F) {
 		}
 		openAndUse(t, path)
 	})
+}
+
+// Buckets without rows go with the transaction that empties them, not before: a row
+// can still be put there.
+func TestEmptiedTables(t *testing.T) {
+	path := filled(t)
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const rows = 3000
+	names := func(i int) string { return fmt.Sprintf("%04d", i) }
+	err = s.Update(t.Context(), func(tx keystore.Tx) error {
+		for _, table := range []string{"gone", "again"} {
+			for i := range rows {
+				if err := tx.Put(keystore.Row{Table: table, ID: names(i)}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(t.Context(), func(tx keystore.Tx) error {
+		for _, table := range []string{"gone", "again"} {
+			for i := range rows {
+				if err := tx.Delete(table, names(i)); err != nil {
+					return err
+				}
+			}
+			if err := tx.Delete(table, names(0)); !errors.Is(err, keystore.ErrNotFound) {
+				t.Errorf("once more: %v", err)
+			}
+		}
+		if tables, err := tx.Tables(); err != nil || slices.Contains(tables, "gone") || slices.Contains(tables, "again") {
+			t.Errorf("tables before the end: %q, %v", tables, err)
+		}
+		return tx.Put(keystore.Row{Table: "again", ID: "x"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.View(t.Context(), func(tx keystore.Tx) error {
+		tables, err := tx.Tables()
+		if err != nil || slices.Contains(tables, "gone") || !slices.Contains(tables, "again") {
+			t.Errorf("tables: %q, %v", tables, err)
+		}
+		_, err = tx.Get("again", "x")
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, path, func(tx *bbolt.Tx) error {
+		if tx.Bucket(bucketOf("gone")) != nil {
+			t.Error("a bucket without rows is left")
+		}
+		return nil
+	})
+}
+
+// BenchmarkDelete deletes all rows of a large table in one transaction, as it is
+// done with a key that has many grants.
+func BenchmarkDelete(b *testing.B) {
+	s, err := Create(filepath.Join(b.TempDir(), "d", "b.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	each := func(fn func(tx keystore.Tx, id string) error) {
+		b.Helper()
+		err := s.Update(b.Context(), func(tx keystore.Tx) error {
+			for i := range 20000 {
+				if err := fn(tx, fmt.Sprintf("%0128d", i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		each(func(tx keystore.Tx, id string) error { return tx.Put(keystore.Row{Table: "t", ID: id}) })
+		each(func(tx keystore.Tx, id string) error { return tx.Delete("t", id) })
+	}
 }
 
 func BenchmarkUpdate(b *testing.B) {

@@ -69,6 +69,8 @@ type tx struct {
 	// much as to find a row in it. A write ends that.
 	table  string
 	bucket *bbolt.Bucket
+	// emptied are the tables that rows were deleted from.
+	emptied map[string]bool
 }
 
 func (t *tx) end() { t.done = true }
@@ -162,11 +164,27 @@ func (t *tx) Delete(table, id string) error {
 		if bucket == nil || bucket.Get([]byte(id)) == nil {
 			return keystore.ErrNotFound
 		}
-		if err := bucket.Delete([]byte(id)); err != nil {
-			return err
+		if t.emptied == nil {
+			t.emptied = make(map[string]bool)
 		}
-		if first, _ := bucket.Cursor().First(); first == nil {
-			return t.tx.DeleteBucket(bucketOf(table))
+		t.emptied[table] = true
+		return bucket.Delete([]byte(id))
+	})
+}
+
+// deleteEmpty deletes the buckets that have no row any more. To look is for the end
+// of the transaction: until then the pages stay whose rows were deleted, and a
+// cursor goes through all of them.
+func (t *tx) deleteEmpty() error {
+	return t.do(true, func() error {
+		for table := range t.emptied {
+			bucket := t.tx.Bucket(bucketOf(table))
+			if first, _ := bucket.Cursor().First(); first != nil {
+				continue
+			}
+			if err := t.tx.DeleteBucket(bucketOf(table)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
