@@ -173,3 +173,11 @@ type Lingerer interface {
 	// waits for something else meanwhile. Others wait for as long where it writes.
 	Linger(d time.Duration) error
 }
+
+// A Remover is a Tx of a Store that is asked over a network.
+type Remover interface {
+	Tx
+	// Remove is Delete for who does not ask whether the row is there, of many rows:
+	// nobody waits for the answer to each.
+	Remove(table, id string) error
+}

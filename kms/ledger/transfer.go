@@ -127,7 +127,7 @@ func deleteAll(raw keystore.Tx, tables []string) error {
 			return err
 		}
 		for _, id := range ids {
-			if err := raw.Delete(table, id); err != nil {
+			if err := remove(raw, table, id); err != nil {
 				return err
 			}
 		}

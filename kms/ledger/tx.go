@@ -193,9 +193,10 @@ func (t *Tx) Delete(table, id string) error {
 		return err
 	}
 	i, listed := s.find(table, id)
-	err = t.raw.Delete(table, id)
-	if errors.Is(err, keystore.ErrNotFound) && listed {
-		err = nil
+	if listed {
+		err = remove(t.raw, table, id)
+	} else {
+		err = t.raw.Delete(table, id)
 	}
 	if err != nil {
 		return err
@@ -203,6 +204,17 @@ func (t *Tx) Delete(table, id string) error {
 	if listed {
 		s.remove(i)
 		t.touched = append(t.touched, touch{table, id, index})
+	}
+	return nil
+}
+
+// remove deletes a row of the store, if it is there.
+func remove(raw keystore.Tx, table, id string) error {
+	if r, ok := raw.(keystore.Remover); ok {
+		return r.Remove(table, id)
+	}
+	if err := raw.Delete(table, id); !errors.Is(err, keystore.ErrNotFound) {
+		return err
 	}
 	return nil
 }

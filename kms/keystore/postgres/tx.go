@@ -169,18 +169,34 @@ func (t *tx) Put(row keystore.Row) error {
 	if err := t.usable(true); err != nil {
 		return err
 	}
+	// The slices are the caller's and may change before they are sent.
+	return t.later(len(row.ID)+len(row.Content), putSQL, row.Table, []byte(row.ID), int64(row.Version),
+		notNull(bytes.Clone(row.Content)), notNull(bytes.Clone(row.MAC)))
+}
+
+// later has a statement that writes wait for others.
+func (t *tx) later(size int, sql string, args ...any) error {
 	if t.pending == nil {
 		t.pending = new(pgx.Batch)
 	}
-	// The slices are the caller's and may change before they are sent.
-	t.pending.Queue(putSQL, row.Table, []byte(row.ID), int64(row.Version),
-		notNull(bytes.Clone(row.Content)), notNull(bytes.Clone(row.MAC)))
+	t.pending.Queue(sql, args...)
 	t.wrote = true
-	t.pendingSize += len(row.ID) + len(row.Content)
+	t.pendingSize += size
 	if t.pendingSize > maxPending {
 		return t.send(t.take())
 	}
 	return nil
+}
+
+// Remove implements [keystore.Remover].
+func (t *tx) Remove(table, id string) error {
+	if err := keystore.CheckName(table, id); err != nil {
+		return err
+	}
+	if err := t.usable(true); err != nil {
+		return err
+	}
+	return t.later(len(id), deleteSQL, table, []byte(id))
 }
 
 // Delete implements [keystore.Tx].
