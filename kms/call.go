@@ -289,3 +289,10 @@ func IsTampered(err error) bool {
 	_, ok := errors.AsType[*ledger.TamperedError](err)
 	return ok
 }
+
+// IsStoreTampered tells whether an error says so of the list of all rows: then it is
+// about no one key or principal.
+func IsStoreTampered(err error) bool {
+	t, ok := errors.AsType[*ledger.TamperedError](err)
+	return ok && ledger.IsRoster(t.Table)
+}

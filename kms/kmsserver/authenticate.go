@@ -10,7 +10,6 @@ import (
 	"github.com/cretula/cretula/internal/sigv4"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/kmsapi"
-	"github.com/cretula/cretula/kms/ledger"
 )
 
 // authenticate verifies the signature of a request, to STS or to the key service, and
@@ -24,7 +23,7 @@ func (h *handler) authenticate(r *http.Request, sts bool, body []byte) (*kms.Cal
 	if refusal, ok := errors.AsType[*sigv4.Error](err); ok {
 		return nil, &kmsapi.Error{Code: kmsapi.Code(refusal.Code), Message: refusal.Message}
 	}
-	if t, ok := errors.AsType[*ledger.TamperedError](err); ok && !ledger.IsRoster(t.Table) {
+	if kms.IsTampered(err) && !kms.IsStoreTampered(err) {
 		// The client learns no more than of a key that does not exist; the
 		// operator learns which row it is.
 		h.Logger.ErrorContext(r.Context(), "principal refused", "cause", err.Error())
