@@ -90,14 +90,8 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	if err := l.RolledBack(); err != nil {
 		return err
 	}
-	// The clock is asked once fn is done: a process that was stopped meanwhile must not
-	// go on as if it had not been.
-	st := l.state.Load()
-	tx := &Tx{ledger: l, state: st, memory: true, at: st.confirmed.at()}
-	err := fn(tx)
-	if l.instant()-tx.at > instant(Recent) {
-		l.missed.Add(tx.hits)
-	} else if l.remembered.Add(tx.hits); !tx.missed {
+	recent, err := l.tryMemory(fn)
+	if recent {
 		return err
 	}
 	// The first transaction may have waited for a connection, or read parts of the
@@ -111,6 +105,29 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	}
 	return errTooSlow
 }
+
+// tryMemory calls fn with what is in memory. It reports whether that was all that fn
+// wanted, and recent.
+func (l *Ledger) tryMemory(fn func(*Tx) error) (recent bool, err error) {
+	st := l.state.Load()
+	tx := memoryTxs.Get().(*Tx)
+	*tx = Tx{ledger: l, state: st, memory: true, at: st.confirmed.at()}
+	err = fn(tx)
+	at, hits, missed := tx.at, tx.hits, tx.missed
+	*tx = Tx{} // nobody may use it any more
+	memoryTxs.Put(tx)
+	// The clock is asked once fn is done: a process that was stopped meanwhile must not
+	// go on as if it had not been.
+	if l.instant()-at > instant(Recent) {
+		l.missed.Add(hits)
+		return false, nil
+	}
+	l.remembered.Add(hits)
+	return !missed, err
+}
+
+// memoryTxs has the memory of those that are done.
+var memoryTxs = sync.Pool{New: func() any { return new(Tx) }}
 
 // Run keeps what [Ledger.ViewRecent] believes close to the store until ctx ends:
 // where the store is one that others write, it looks at every notice of a change,
