@@ -10,6 +10,15 @@ type verdicts struct {
 	grants                           grantTally
 }
 
+// emptied returns no verdicts, in the memory of these.
+func (v *verdicts) emptied() verdicts {
+	return verdicts{key: v.key.emptied(), identity: v.identity.emptied(), boundary: v.boundary.emptied(), session: v.session.emptied()}
+}
+
+func (t *tally) emptied() tally {
+	return tally{t.denies[:0], t.direct[:0], t.limited[:0], t.delegates[:0]}
+}
+
 func (d *Decision) allow(cause Cause, by ...[]StatementRef) {
 	d.Allowed, d.Cause, d.By = true, cause, slices.Concat(by...)
 }
@@ -25,7 +34,7 @@ func (d *Decision) decide(in *Input, v *verdicts) {
 		{CauseBoundaryDeny, &v.boundary}, {CauseSessionDeny, &v.session},
 	} {
 		if len(deny.tally.denies) > 0 {
-			d.Cause, d.By = deny.cause, deny.tally.denies
+			d.Cause, d.By = deny.cause, slices.Clone(deny.tally.denies)
 			return
 		}
 	}

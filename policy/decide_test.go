@@ -422,3 +422,24 @@ func TestConditional(t *testing.T) {
 		t.Errorf("%d are not conditional, %d differ: this test has lost its point", without, differ)
 	}
 }
+
+// What decides one request does not change the decision before it, though the memory
+// is used again.
+func TestDecisionsApart(t *testing.T) {
+	statement := func(effect, sid string) string {
+		return `{"Statement":{"Sid":"` + sid + `","Effect":"` + effect + `","Principal":"*","Action":"kms:Decrypt","Resource":"*"}}`
+	}
+	for _, effect := range []string{"Allow", "Deny"} {
+		first := Evaluate(input(t, user, statement(effect, "First")))
+		for range 20 {
+			Evaluate(input(t, user, statement(effect, "Second")))
+			Evaluate(input(t, user, statement("Deny", "Third"), denyDecrypt))
+		}
+		if len(first.By) != 1 || first.By[0].Sid != "First" {
+			t.Errorf("%s: by %v", effect, first.By)
+		}
+		if d := Evaluate(Input{}); d.Allowed || len(d.By) != 0 {
+			t.Errorf("after others: %+v", d)
+		}
+	}
+}

@@ -138,7 +138,7 @@ func Evaluate(in Input) Decision {
 	e := evaluations.Get().(*evaluation)
 	e.evaluate(&in)
 	d := e.decision
-	*e = evaluation{}
+	*e = evaluation{verdicts: e.verdicts.emptied()}
 	evaluations.Put(e)
 	return d
 }
