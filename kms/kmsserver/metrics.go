@@ -5,6 +5,7 @@ package kmsserver
 import (
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,8 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	failures  *prometheus.CounterVec
 	throttled *prometheus.CounterVec
+	// answered has, by operation, the figures of requests without an error.
+	answered sync.Map // string → *answeredFigures
 
 	storeSeconds  *prometheus.HistogramVec
 	storeFailures *prometheus.CounterVec
@@ -163,19 +166,38 @@ func (m *Metrics) end(x *exchange, took time.Duration) {
 		return
 	}
 	m.inFlight.Dec()
-	operation, code, reason := x.operation, "OK", ""
+	if x.err == nil {
+		f := m.answeredOf(x.operation)
+		f.requests.Inc()
+		f.durations.Observe(took.Seconds())
+		return
+	}
+	operation := x.operation
 	if operation == "" {
 		operation = "none" // none that there is
 	}
-	if x.err != nil {
-		e := asError(x.err)
-		code, reason = string(e.Code), e.Reason
-		if x.caller == nil && x.operation != "" && isRefusal(e.Code) {
-			m.failures.WithLabelValues(code).Inc()
-		}
+	e := asError(x.err)
+	if x.caller == nil && x.operation != "" && isRefusal(e.Code) {
+		m.failures.WithLabelValues(string(e.Code)).Inc()
 	}
-	m.requests.WithLabelValues(operation, code, reason).Inc()
+	m.requests.WithLabelValues(operation, string(e.Code), e.Reason).Inc()
 	m.durations.WithLabelValues(operation).Observe(took.Seconds())
+}
+
+// answeredFigures are kept, for finding them by their labels takes longer than counting.
+type answeredFigures struct {
+	requests  prometheus.Counter
+	durations prometheus.Observer
+}
+
+// answeredOf returns the figures of an operation that there is.
+func (m *Metrics) answeredOf(operation string) *answeredFigures {
+	if f, ok := m.answered.Load(operation); ok {
+		return f.(*answeredFigures)
+	}
+	f := &answeredFigures{m.requests.WithLabelValues(operation, "OK", ""), m.durations.WithLabelValues(operation)}
+	m.answered.Store(operation, f)
+	return f
 }
 
 // isRefusal tells whether a code says that a request is not authentic.
