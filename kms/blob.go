@@ -55,8 +55,8 @@ const (
 type blob struct {
 	account  string
 	keyID    string
-	material string // 64 hexadecimal digits
-	header   []byte // all that precedes sealed
+	material [2 * materialSize]byte // hexadecimal digits
+	header   []byte                 // all that precedes sealed
 	salt     []byte
 	nonce    []byte
 	sealed   []byte
@@ -82,9 +82,7 @@ func parseBlob(data []byte) (blob, error) {
 	if !isAccount(b.account) || !isKeyID(b.keyID) || data[1] != blobFormat(b.keyID) {
 		return blob{}, errBlob
 	}
-	var material [2 * materialSize]byte
-	hex.Encode(material[:], data[fixed+n:fixed+n+materialSize])
-	b.material = string(material[:])
+	hex.Encode(b.material[:], data[fixed+n:fixed+n+materialSize])
 	b.salt = data[header-nonceSize-saltSize : header-nonceSize]
 	b.nonce = data[header-nonceSize : header]
 	return b, nil
@@ -164,7 +162,7 @@ func messageCipher(secret, salt []byte) (cipher.AEAD, error) {
 // names. Each string follows its length in four bytes, so that no two different
 // inputs give the same bytes.
 func additionalData(header []byte, name string, context map[string]string) []byte {
-	out := make([]byte, 0, len(header)+len(name)+64)
+	out := make([]byte, 0, 8+len(header)+len(name)) // enough without a context
 	out = binary.BigEndian.AppendUint32(out, uint32(len(header)))
 	out = append(out, header...)
 	add := func(s string) {

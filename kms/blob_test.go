@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -233,7 +234,7 @@ func FuzzBlob(f *testing.F) {
 			}
 			return
 		}
-		if !bytes.Equal(append(bytes.Clone(b.header), b.sealed...), data) || !isKeyID(b.keyID) || !isAccount(b.account) || len(b.material) != 64 {
+		if !bytes.Equal(append(bytes.Clone(b.header), b.sealed...), data) || !isKeyID(b.keyID) || !isAccount(b.account) || !isHex(string(b.material[:])) {
 			t.Fatalf("parsed %+v", b)
 		}
 		key, material := testKey(b.keyID)
@@ -285,9 +286,51 @@ func TestNames(t *testing.T) {
 	if p.ARN() != "arn:aws:sts::000000000000:assumed-role/r/cretula" || p.IdentityARN() != "arn:aws:iam::000000000000:role/r" {
 		t.Error(p.ARN(), p.IdentityARN())
 	}
+	for _, content := range []string{
+		`{"type":"role","name":"path/r","account":"000000000000","id":"AROAX"}`, `{"type":"user","name":"path/u","account":"000000000000","id":"AIDAX"}`,
+	} {
+		read, err := parsePrincipal([]byte(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, session := range []string{"", "s"} {
+			kept := read.Principal
+			kept.session = session
+			made := Principal{Type: kept.Type, Name: kept.Name, Account: kept.Account, ID: kept.ID, session: session}
+			if kept.ARN() != made.ARN() || kept.IdentityARN() != made.IdentityARN() || kept.UserID() != made.UserID() {
+				t.Errorf("%s, session %q: %s, %s, %s", content, session, kept.ARN(), kept.IdentityARN(), kept.UserID())
+			}
+		}
+	}
 	for name, ok := range map[string]bool{"a": true, "A.b-c_d@e+f=g,h": true, "": false, "a b": false, "a/b": false, "ä": false, strings.Repeat("a", 65): false} {
 		if isPrincipalName(name) != ok {
 			t.Errorf("%q: %v", name, !ok)
+		}
+	}
+}
+
+// The names that a record keeps are those that it would make, also once it has
+// changed.
+func TestKeptNames(t *testing.T) {
+	fresh, material := testKey(testID)
+	content, err := json.Marshal(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := parseRecord(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := read.clone()
+	changed.Material = strings.Repeat("cd", materialSize)
+	for _, k := range []*keyRecord{read, &changed} {
+		for _, id := range []string{material.id, changed.Material, ""} {
+			if k.materialRow(id) != fresh.materialRow(id) || !bytes.Equal(materialBinding(k, id), materialBinding(fresh, id)) {
+				t.Errorf("material %q: %s, %q", id, k.materialRow(id), materialBinding(k, id))
+			}
+		}
+		if k.ARN() != fresh.ARN() || k.rowID() != fresh.rowID() || k.rowPrefix() != fresh.rowID()+"/" {
+			t.Errorf("%s, %s, %s", k.ARN(), k.rowID(), k.rowPrefix())
 		}
 	}
 }

@@ -45,17 +45,28 @@ type Principal struct {
 
 	// session is the name of the session that a role acts as; empty: sessionName.
 	session string
+	// named is what the methods below return of a principal that was read, as itself:
+	// type, name, account and id never change.
+	named *principalNames
 }
+
+type principalNames struct{ identityARN, arn, userID string }
 
 // IdentityARN returns the ARN of the user or role itself, which key policies
 // name and which aws:PrincipalArn holds.
 func (p *Principal) IdentityARN() string {
+	if p.named != nil {
+		return p.named.identityARN
+	}
 	return "arn:aws:iam::" + p.Account + ":" + string(p.Type) + "/" + p.Name
 }
 
 // ARN returns the ARN that the principal acts as: that of the user, or that of
 // the role's session.
 func (p *Principal) ARN() string {
+	if p.named != nil && p.session == "" {
+		return p.named.arn
+	}
 	if p.Type == Role {
 		return "arn:aws:sts::" + p.Account + ":assumed-role/" + p.baseName() + "/" + cmp.Or(p.session, sessionName)
 	}
@@ -66,6 +77,9 @@ func (p *Principal) ARN() string {
 // with the name of the session. Source: IAM User Guide, "IAM policy elements:
 // Variables and tags", under information that you can use.
 func (p *Principal) UserID() string {
+	if p.named != nil && p.session == "" {
+		return p.named.userID
+	}
 	if p.Type == Role {
 		return p.ID + ":" + cmp.Or(p.session, sessionName)
 	}

@@ -110,7 +110,11 @@ func (c *call) open(k *key, s *source) (plaintext []byte, materialID string, err
 		})
 		return plaintext, "", err
 	}
-	version, err := c.server.material(c.ctx, k, s.blob.material)
+	id := k.Material
+	if string(s.blob.material[:]) != id {
+		id = string(s.blob.material[:])
+	}
+	version, err := c.server.material(c.ctx, k, id)
 	if errors.Is(err, errNoKey) {
 		return nil, "", &kmsapi.Error{Code: kmsapi.InvalidCiphertext, Err: err}
 	}

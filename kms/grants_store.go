@@ -264,7 +264,7 @@ func (p *Principal) grantees() []string {
 // reads.
 func (k *key) readGrants(tx *ledger.Tx, p *Principal) error {
 	if k.Grants == 0 {
-		_, err := grantIDs(tx, k.rowID()+"/")
+		_, err := grantIDs(tx, k.rowPrefix())
 		return err
 	}
 	for _, grantee := range p.grantees() {

@@ -71,9 +71,18 @@ type keyRecord struct {
 	// regions says where the related keys are; it is nil but for multi-region keys,
 	// and in a row of its own.
 	regions *keyRegions
-	// arn and row are what ARN and rowID return, of a record that was read: id,
+	// arn and prefix are what ARN and rowPrefix return, of a record that was read: id,
 	// account and region never change.
-	arn, row string
+	arn, prefix string
+	// current are the names of the material that was the current one when the record
+	// was read.
+	current materialNames
+}
+
+// materialNames are the names that material goes by, made once for a record.
+type materialNames struct {
+	id, row string
+	binding []byte
 }
 
 // A keyTag is one tag of a key.
@@ -100,10 +109,18 @@ func (k *keyRecord) ARN() string {
 func (k *keyRecord) name() keyName { return keyName{account: k.Account, region: k.Region, id: k.ID} }
 
 func (k *keyRecord) rowID() string {
-	if k.row != "" {
-		return k.row
+	if k.prefix != "" {
+		return k.prefix[:len(k.prefix)-1]
 	}
 	return keyRowID(k.name())
+}
+
+// rowPrefix begins the ids of rows that belong to the key's.
+func (k *keyRecord) rowPrefix() string {
+	if k.prefix != "" {
+		return k.prefix
+	}
+	return k.rowID() + "/"
 }
 
 func keyRowID(n keyName) string { return n.account + "/" + n.region + "/" + n.id }
@@ -217,7 +234,10 @@ func parseRecord(content []byte) (*keyRecord, error) {
 	if err := json.Unmarshal(content, record); err != nil {
 		return nil, err
 	}
-	record.arn, record.row = record.ARN(), record.rowID()
+	record.arn, record.prefix = record.ARN(), record.rowPrefix()
+	if id := record.Material; id != "" {
+		record.current = materialNames{id, record.materialRow(id), materialBinding(record, id)}
+	}
 	return record, nil
 }
 
@@ -243,7 +263,7 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 	if k.Material == "" || k.missing(k.Material) {
 		return nil
 	}
-	k.wrapped, err = getCached(tx, k, tableMaterial, row+"/"+k.Material, unparsed)
+	k.wrapped, err = getCached(tx, k, tableMaterial, k.materialRow(k.Material), unparsed)
 	return err
 }
 
@@ -284,7 +304,7 @@ func (s *Server) material(ctx context.Context, k *key, id string) (materialVersi
 	}
 	if id != k.Material {
 		err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
-			wrapped, _, err = ledger.GetCached(tx, tableMaterial, k.rowID()+"/"+id, unparsed)
+			wrapped, _, err = ledger.GetCached(tx, tableMaterial, k.materialRow(id), unparsed)
 			return err
 		})
 		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
@@ -307,9 +327,20 @@ func (s *Server) unwrap(k *keyRecord, id string, wrapped []byte) (materialVersio
 	return materialVersion{id, secret}, nil
 }
 
+// materialRow is the id of the row of a version of a key's material.
+func (k *keyRecord) materialRow(id string) string {
+	if id == k.current.id && id != "" {
+		return k.current.row
+	}
+	return k.rowPrefix() + id
+}
+
 // materialBinding is what wrapped material is bound to: the ARN of its key and
-// its version.
+// its version. It is not to be changed.
 func materialBinding(k *keyRecord, id string) []byte {
+	if id == k.current.id && id != "" {
+		return k.current.binding
+	}
 	const prefix = "cretula.kms.material\x00"
 	arn := k.ARN()
 	b := make([]byte, 0, len(prefix)+len(arn)+1+len(id))
@@ -335,7 +366,7 @@ func (s *Server) putMaterial(tx *ledger.Tx, k *keyRecord, m materialVersion) err
 	if err != nil {
 		return err
 	}
-	_, err = tx.Put(tableMaterial, k.rowID()+"/"+m.id, wrapped)
+	_, err = tx.Put(tableMaterial, k.materialRow(m.id), wrapped)
 	return err
 }
 
@@ -459,10 +490,11 @@ func (c *call) resolveName(asked keyName) (*key, error) {
 	if errors.Is(err, errNoKey) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Key '%s' does not exist", keyARN(name.region, name.account, name.id))
 	}
-	c.noteKey(name)
 	if err != nil {
+		c.noteKey(name)
 		return nil, err
 	}
+	c.noteResource(name.account, k.ARN())
 	c.alias = name.alias
 	if c.resolved == nil {
 		c.resolved = c.own.resolved[:0]
@@ -499,8 +531,12 @@ func (c *call) noteKey(n keyName) {
 	if n.id == "" {
 		arn = n.aliasARN()
 	}
+	c.noteResource(n.account, arn)
+}
+
+func (c *call) noteResource(account, arn string) {
 	if c.event.Resources == nil {
 		c.event.Resources = c.own.resource[:0]
 	}
-	c.event.Resources = append(c.event.Resources, EventResource{AccountID: n.account, Type: "AWS::KMS::Key", ARN: arn})
+	c.event.Resources = append(c.event.Resources, EventResource{AccountID: account, Type: "AWS::KMS::Key", ARN: arn})
 }

@@ -51,6 +51,7 @@ func parsePrincipal(content []byte) (*principalRecord, error) {
 	if err := json.Unmarshal(content, r); err != nil {
 		return nil, fmt.Errorf("kms: row of a principal: %w", err)
 	}
+	r.named = &principalNames{r.IdentityARN(), r.ARN(), r.UserID()}
 	return r, nil
 }
 
