@@ -117,40 +117,39 @@ func (k *AccessKey) Secret() ([]byte, error) {
 // with its secret before it believes anything. The error matches [ErrAccessKey],
 // also if the key is inactive or its principal disabled, or a
 // [ledger.TamperedError] names the row.
-func (s *Server) FindAccessKey(ctx context.Context, id string) (found *AccessKey, err error) {
-	err = s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
-		found, err = s.readAccessKey(tx, id)
-		return err
-	})
+func (s *Server) FindAccessKey(ctx context.Context, id string) (*AccessKey, error) {
+	found := new(AccessKey)
+	err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) error { return s.readAccessKey(tx, id, found) })
 	if err != nil {
 		return nil, err
 	}
 	return found, nil
 }
 
-// readAccessKey reads an access key and its principal: two rows, which are kept.
-func (s *Server) readAccessKey(tx *ledger.Tx, id string) (*AccessKey, error) {
+// readAccessKey fills found from an access key and its principal: two rows, which are
+// kept.
+func (s *Server) readAccessKey(tx *ledger.Tx, id string, found *AccessKey) error {
 	if keystore.CheckName(tableAccessKey, id) != nil {
-		return nil, ErrAccessKey
+		return ErrAccessKey
 	}
 	key, keyVersion, err := ledger.GetCached(tx, tableAccessKey, id, parseAccessKey)
 	if err != nil {
-		return nil, absentIsUnknown(err)
+		return absentIsUnknown(err)
 	}
 	p, version, err := readPrincipal(tx, key.Principal)
 	if err != nil {
-		return nil, absentIsUnknown(err)
+		return absentIsUnknown(err)
 	}
 	if key.Inactive || p.Disabled {
-		return nil, ErrAccessKey
+		return ErrAccessKey
 	}
-	found := &AccessKey{
+	*found = AccessKey{
 		Caller:  Caller{Principal: p.Principal, AccessKeyID: id, revocation: p.Revocation},
 		Version: key.version, server: s, wrapped: key.Secret,
 		rows: [2]rowVersion{{tableAccessKey, id, keyVersion}, {tablePrincipal, p.ID, version}},
 	}
 	found.Caller.rows = found.rows[:]
-	return found, nil
+	return nil
 }
 
 // absentIsUnknown makes ErrAccessKey of the error for a row that is not there.

@@ -53,11 +53,13 @@ func newUUID(random io.Reader) (string, error) {
 }
 
 func randomHex(random io.Reader, size int) (string, error) {
-	b := make([]byte, size)
+	memory := make([]byte, 3*size)
+	b, digits := memory[:size], memory[size:]
 	if _, err := io.ReadFull(random, b); err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(b), nil
+	hex.Encode(digits, b)
+	return string(digits), nil
 }
 
 func keyARN(region, account, id string) string {

@@ -222,8 +222,8 @@ func (s *Server) current(tx *ledger.Tx, caller *Caller) (Caller, error) {
 	if caller.Session != nil {
 		return s.sessionCaller(tx, caller.AccessKeyID, caller.Session)
 	}
-	found, err := s.readAccessKey(tx, caller.AccessKeyID)
-	if err != nil {
+	var found AccessKey
+	if err := s.readAccessKey(tx, caller.AccessKeyID, &found); err != nil {
 		return Caller{}, err
 	}
 	return found.Caller, nil

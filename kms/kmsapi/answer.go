@@ -17,7 +17,9 @@ func (o *DecryptOutput) AppendJSON(b []byte) ([]byte, error) {
 			return append(b, encoded...), err
 		}
 	}
-	b = slices.Grow(b, 192+len(o.KeyId)+len(o.KeyMaterialId)+(len(o.Plaintext)+len(o.CiphertextForRecipient))*4/3)
+	const names = len(`{"KeyId":"","Plaintext":"","EncryptionAlgorithm":"","CiphertextForRecipient":"","KeyMaterialId":""}`)
+	b = slices.Grow(b, names+len(o.KeyId)+len(o.EncryptionAlgorithm)+len(o.KeyMaterialId)+
+		base64.StdEncoding.EncodedLen(len(o.Plaintext))+base64.StdEncoding.EncodedLen(len(o.CiphertextForRecipient)))
 	b = append(append(append(b, `{"KeyId":"`...), o.KeyId...), '"')
 	if len(o.Plaintext) > 0 {
 		b = append(base64.StdEncoding.AppendEncode(append(b, `,"Plaintext":"`...), o.Plaintext), '"')

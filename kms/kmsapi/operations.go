@@ -108,12 +108,18 @@ type Operation struct {
 	// Input and Output are the shapes.
 	Input, Output reflect.Type
 
+	action         string
 	takesRecipient bool
 	bound          []boundCondition
 }
 
 // Action returns the name that policies use, such as "kms:Decrypt".
-func (o *Operation) Action() string { return "kms:" + o.Name }
+func (o *Operation) Action() string {
+	if o.action == "" { // not one of the table
+		return "kms:" + o.Name
+	}
+	return o.action
+}
 
 // NoOutput tells whether the output has no members, so that the body of a
 // successful answer is empty.
@@ -153,6 +159,7 @@ func init() {
 	for i := range table {
 		o := &table[i]
 		byName[o.Name], byInput[o.Input] = o, o
+		o.action = "kms:" + o.Name
 		_, has := o.Input.FieldByName("Recipient")
 		o.takesRecipient = has && !o.Extension
 		for _, c := range o.Conditions {
