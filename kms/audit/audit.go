@@ -178,8 +178,7 @@ type Log struct {
 	syncing  time.Duration
 
 	keeper  keeper
-	refused atomic.Bool  // the last batch was not written
-	taken   atomic.Int64 // when the disk took something last, see Ready
+	taken   atomic.Int64 // when the disk took something, 0 if the last batch was not written
 	checked sync.Map     // see finder
 
 	mu      sync.Mutex

@@ -107,9 +107,10 @@ func (l *Log) flush() {
 			return
 		}
 		b.err = l.writeBatch(b)
-		l.refused.Store(b.err != nil)
 		if b.err == nil {
 			l.taken.Store(l.options.Now().UnixNano())
+		} else {
+			l.taken.Store(0)
 		}
 		close(b.done)
 	}

@@ -48,7 +48,7 @@ func (l *Log) Ready() error {
 	}
 	now := l.options.Now()
 	since := now.Sub(time.Unix(0, l.taken.Load()))
-	if !l.refused.Load() && since >= 0 && since < takenLately {
+	if since >= 0 && since < takenLately {
 		return nil
 	}
 	err := l.probe()

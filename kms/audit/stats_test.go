@@ -37,6 +37,13 @@ func TestReady(t *testing.T) {
 	if err := l.Ready(); err != nil {
 		t.Errorf("there is room again: %v", err)
 	}
+	// Whoever asks again and again does not keep the disk busy.
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Ready(), os.Rename(path+".away", path)); err != nil {
+		t.Errorf("the disk was tried just now: %v", err)
+	}
 	left, err := os.ReadDir(path)
 	if err != nil {
 		t.Fatal(err)
