@@ -38,6 +38,17 @@ func TestAnotherServersLog(t *testing.T) {
 		command(0, "verified", c, "audit", "verify")
 		command(0, "0 findings", c, "verify-store")
 	}
+	// What is kept elsewhere: the key, and heads of the first server.
+	key, heads := filepath.Join(dir, "audit.pem"), filepath.Join(dir, "heads")
+	for file, name := range map[string]string{key: "key", heads: "head"} {
+		code, stdout, stderr := cretula(nil, "kms", "audit", name, "--config", one)
+		if code != 0 {
+			t.Fatalf("%s: %d %s", name, code, stderr)
+		}
+		if err := os.WriteFile(file, []byte(stdout), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	log := func(server string) string { return filepath.Join(dir, "audit-"+server) }
 	if err := os.Rename(log("one"), log("kept")); err != nil {
 		t.Fatal(err)
@@ -47,6 +58,10 @@ func TestAnotherServersLog(t *testing.T) {
 	}
 	command(7, "of this server, which had", one, "audit", "verify")
 	command(5, "of this server, which had", one, "verify-store")
+	kept := []string{"audit", "verify", "--public-key", key}
+	command(0, "server two", two, append(kept, "--audit-dir", log("one"))...)
+	command(7, "none of the heads that were given is of chain", two, append(kept, "--audit-dir", log("one"), "--head", heads)...)
+	command(0, "server one", two, append(kept, "--audit-dir", log("kept"), "--head", heads)...)
 	// Of a folder that is named it is the folder's own name that counts.
 	command(0, "server two", one, "audit", "verify", "--audit-dir", log("one"))
 	// A server with a new name goes on with the log that it had.

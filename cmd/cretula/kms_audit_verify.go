@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,11 +74,19 @@ func (v *auditVerify) run(ctx context.Context) (err error) {
 	if v.dir, err = v.place.open(v.env); err != nil {
 		return err
 	}
+	if v.place.folder == "" {
+		c, err := v.place.load(v.env)
+		if err != nil {
+			return err
+		}
+		v.options.Server = c.Audit.Server
+	}
 	if v.headFile != "" {
 		if err := v.readHeads(); err != nil {
 			return err
 		}
 	}
+	given := v.options.Known
 	if v.publicKey != "" {
 		v.options.Public, err = readAuditKey(v.env, v.publicKey)
 	} else {
@@ -95,7 +104,19 @@ func (v *auditVerify) run(ctx context.Context) (err error) {
 	if err != nil {
 		return explainAudit(err)
 	}
+	wantGiven(report, given)
 	return v.print(report)
+}
+
+// wantGiven notes if heads were given and none is of the log: it says then that it is
+// another server's, or one that was begun anew.
+func wantGiven(r *audit.Report, given []audit.Head) {
+	if len(given) == 0 || slices.ContainsFunc(given, func(h audit.Head) bool { return h.Chain == r.Chain.Chain }) ||
+		slices.ContainsFunc(r.Findings, func(f audit.Finding) bool { return f.Problem == audit.Replaced }) {
+		return
+	}
+	r.Findings = append(r.Findings, audit.Finding{Problem: audit.Replaced,
+		Detail: fmt.Sprintf("none of the heads that were given is of chain %s, which is there", r.Chain.Chain)})
 }
 
 // readHeads reads the heads of --head.
@@ -124,9 +145,6 @@ func (v *auditVerify) openKeys(ctx context.Context) error {
 		return err
 	}
 	parts := c.Parts(nil)
-	if v.place.folder == "" {
-		v.options.Server = parts.Audit.Server
-	}
 	root, err := parts.OpenRootKey(ctx)
 	if err != nil {
 		return err
