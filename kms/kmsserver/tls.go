@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -149,10 +150,15 @@ func (c *Certificate) Config() *tls.Config {
 	}
 }
 
-// ListenTLS opens a TLS listener on HOST:PORT, any address of this machine.
+// ListenTLS opens a TLS listener on HOST:PORT, any address of this machine. 0.0.0.0 are
+// those of IPv4, which package net would take for those of IPv6 too.
 func ListenTLS(ctx context.Context, address string, certificate *Certificate) (net.Listener, error) {
+	network := "tcp"
+	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().Is4() {
+		network = "tcp4"
+	}
 	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", address)
+	listener, err := lc.Listen(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,6 +243,26 @@ func TestTLSReload(t *testing.T) {
 }
 
 // TestTLSVersions: old versions and suites without forward secrecy find no server.
+// TestListenTLSFamily: an address of IPv4 opens nothing to IPv6, where other rules of a
+// firewall may hold.
+func TestListenTLSFamily(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	newPair(t, 1).write(t, certFile, keyFile)
+	certificate, err := kmsserver.LoadCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := kmsserver.ListenTLS(t.Context(), "0.0.0.0:0", certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if at := listener.Addr().(*net.TCPAddr); at.AddrPort().Addr().Unmap() != netip.IPv4Unspecified() {
+		t.Errorf("it listens on %v", at)
+	}
+}
+
 func TestTLSVersions(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
