@@ -20,11 +20,31 @@ import (
 )
 
 // What a test machine lacks, or must not have done to it: systemd, the service's
-// user, and other people's groups.
+// user, and other people's groups. What one user alone would not notice is refused:
+// a configuration that was not given to the service's group, a token that root has
+// made, and files of the service that root is to take for private.
 var operatingStubs = map[string]string{
-	"chown":   "exit 0",
-	"usermod": "exit 0",
-	"runuser": `[ "$1 $2 $3" = "-u cretula --" ] || exit 9; shift 3; exec "$@"`,
+	"chown": `
+[ "$1" != -R ] || { shift; find "$2" >> "$PREFIX/owned"; }
+shift
+printf '%s\n' "$@" >> "$PREFIX/owned"`,
+	"usermod": `[ "$*" = "-a -G softhsm cretula" ] && touch "$PREFIX/softhsm"`,
+	"softhsm2-util": `
+[ "${SERVICE_USER:-}" = cretula ] && [ -e "$PREFIX/softhsm" ] || { echo "the token is not the service's" >&2; exit 9; }
+PATH=${PATH#*:} exec softhsm2-util "$@"`,
+	"cretula": `
+[ "${SERVICE_USER:-}" = cretula ] || case "$*" in
+*/var/lib/cretula*|*/var/backups/cretula*) echo "root does not take files of the service: $*" >&2; exit 9 ;;
+esac
+PATH=${PATH#*:} exec cretula "$@"`,
+	"runuser": `
+[ "$1 $2 $3" = "-u cretula --" ] || exit 9
+shift 3
+find "$PREFIX/etc/cretula" -mindepth 1 | while read -r file; do
+	grep -qxF "$file" "$PREFIX/owned" 2>/dev/null || [ "$1" = softhsm2-util ] || { echo "$file is root's" >&2; exit 9; }
+done
+export SERVICE_USER=cretula
+exec "$@"`,
 	"systemctl": `
 log=$PREFIX/journal pid=$PREFIX/pid
 start() {

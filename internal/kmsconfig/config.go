@@ -213,7 +213,7 @@ type Pprof struct {
 type Log struct {
 	// text or json. Default text.
 	Format string `toml:"format"`
-	// debug, info (one record per request), warn or error. Default info.
+	// debug (one record per request), info (of requests, those that fail), warn or error. Default info.
 	Level string `toml:"level"`
 }
 
