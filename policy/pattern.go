@@ -197,36 +197,96 @@ func (p pattern) match(s string, env *environment) bool {
 	return true
 }
 
-// glob matches s against a compiled pattern. It needs at most len(p)·len(s)
-// steps and no memory.
+// glob matches s against a compiled pattern, without memory: the text before the
+// first "*" at the start, that after the last one at the end, and what is between
+// wherever it comes first. Somebody may want it to be slow: only a piece with "?"
+// between two "*" costs its length for each character of s, and none that is longer
+// than s.
 func glob(p, s string) bool {
 	if p == everything {
 		return true
 	}
-	star, retry := -1, 0
-	i, j := 0, 0
-	for j < len(s) {
-		switch {
-		case i < len(p) && p[i] == anyText:
-			star, retry = i, j
-			i++
-			continue
-		case i < len(p) && p[i] == anyRune:
-			_, n := utf8.DecodeRuneInString(s[j:])
-			i, j = i+1, j+n
-			continue
-		case i < len(p) && p[i] == s[j]:
-			i, j = i+1, j+1
-			continue
-		case star < 0:
+	piece, p, star := cutStar(p)
+	n, ok := startsWith(s, piece)
+	if !ok || !star {
+		return ok && n == len(s)
+	}
+	s = s[n:]
+	for {
+		if piece, p, star = cutStar(p); !star {
+			return endsWith(s, piece)
+		}
+		if s, ok = cutPiece(s, piece); !ok {
 			return false
 		}
-		_, n := utf8.DecodeRuneInString(s[retry:])
-		retry += n
-		i, j = star+1, retry
 	}
-	for i < len(p) && p[i] == anyText {
-		i++
+}
+
+// cutStar returns what is before and after the first "*" of a compiled pattern.
+func cutStar(p string) (before, after string, found bool) {
+	if i := strings.IndexByte(p, anyText); i >= 0 {
+		return p[:i], p[i+1:], true
 	}
-	return i == len(p)
+	return p, "", false
+}
+
+// startsWith reports how many bytes at the start of s match the piece of a pattern.
+func startsWith(s, piece string) (n int, ok bool) {
+	if len(piece) > len(s) {
+		return 0, false
+	}
+	for i := range len(piece) {
+		switch {
+		case n == len(s):
+			return 0, false
+		case piece[i] == anyRune:
+			_, width := utf8.DecodeRuneInString(s[n:])
+			n += width
+		case piece[i] == s[n]:
+			n++
+		default:
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+// endsWith reports whether the piece matches at the end of s.
+func endsWith(s, piece string) bool {
+	if len(piece) > len(s) {
+		return false
+	}
+	for i := len(piece) - 1; i >= 0; i-- {
+		switch n := len(s) - 1; {
+		case n < 0:
+			return false
+		case piece[i] == anyRune:
+			_, width := utf8.DecodeLastRuneInString(s)
+			s = s[:len(s)-width]
+		case piece[i] == s[n]:
+			s = s[:n]
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// cutPiece returns what follows the first place of s where the piece matches.
+func cutPiece(s, piece string) (after string, ok bool) {
+	if strings.IndexByte(piece, anyRune) < 0 {
+		i := strings.Index(s, piece)
+		if i < 0 {
+			return "", false
+		}
+		return s[i+len(piece):], true
+	}
+	for len(piece) <= len(s) {
+		if n, ok := startsWith(s, piece); ok {
+			return s[n:], true
+		}
+		_, width := utf8.DecodeRuneInString(s)
+		s = s[width:]
+	}
+	return "", false
 }
