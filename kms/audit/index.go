@@ -62,7 +62,7 @@ func encodeIndex(k *keys, s segment, entries []indexEntry) []byte {
 	}
 	var m mac
 	if k != nil {
-		m = k.mac([]byte(indexLabel), text)
+		m = k.indexMAC(text)
 	}
 	return append(text, m[:]...)
 }
@@ -117,7 +117,7 @@ func (x index) authentic(k *keys) bool {
 		return false
 	}
 	at := len(body) - len(mac{})
-	m := k.mac([]byte(indexLabel), body[:at])
+	m := k.indexMAC(body[:at])
 	return hmac.Equal(m[:], body[at:])
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"io"
 	"sync"
 )
 
@@ -36,7 +37,7 @@ type keys struct {
 	store, chain string
 	secret       []byte
 	signer       ed25519.PrivateKey
-	hashes       *sync.Pool // of hash.Hash
+	hashes       *sync.Pool // of *hasher
 }
 
 func deriveKeys(root Deriver, store, chain string) (keys, error) {
@@ -53,7 +54,7 @@ func deriveKeys(root Deriver, store, chain string) (keys, error) {
 	}
 	return keys{
 		store: store, chain: chain, secret: secret, signer: signer,
-		hashes: &sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }},
+		hashes: &sync.Pool{New: func() any { return &hasher{Hash: hmac.New(sha256.New, secret)} }},
 	}, nil
 }
 
@@ -76,23 +77,44 @@ func PublicKey(root Deriver, store string) (ed25519.PublicKey, error) {
 
 func (k *keys) public() ed25519.PublicKey { return k.signer.Public().(ed25519.PublicKey) }
 
-// mac returns the MAC of the parts.
-func (k *keys) mac(parts ...[]byte) (m mac) {
-	h := k.hashes.Get().(hash.Hash)
+// A hasher makes MACs. What its hash is given and returns would be put on the heap
+// each time if it were not there already.
+type hasher struct {
+	hash.Hash
+	mac mac
+}
+
+// mac returns the MAC of a record behind the one with the MAC before.
+func (k *keys) mac(before mac, body []byte) mac {
+	h := k.hashes.Get().(*hasher)
+	defer k.hashes.Put(h)
+	h.mac = before
 	h.Reset()
-	for _, part := range parts {
-		h.Write(part)
-	}
-	h.Sum(m[:0])
-	k.hashes.Put(h)
-	return m
+	h.Write(h.mac[:])
+	return h.sum(body)
+}
+
+// indexMAC returns the MAC of an index.
+func (k *keys) indexMAC(text []byte) mac {
+	h := k.hashes.Get().(*hasher)
+	defer k.hashes.Put(h)
+	h.Reset()
+	io.WriteString(h, indexLabel)
+	return h.sum(text)
+}
+
+// sum returns the MAC of what was written and of text behind it.
+func (h *hasher) sum(text []byte) mac {
+	h.Write(text)
+	h.Sum(h.mac[:0])
+	return h.mac
 }
 
 // appendLine appends the line of a record and returns its MAC.
 func (k *keys) appendLine(dst []byte, seq, synced uint64, event []byte, before mac) ([]byte, mac) {
 	start := len(dst)
 	dst = appendBody(dst, seq, synced, event)
-	m := k.mac(before[:], dst[start:])
+	m := k.mac(before, dst[start:])
 	dst = append(dst, macMember...)
 	dst = hex.AppendEncode(dst, m[:])
 	return append(dst, lineEnd...), m
@@ -101,6 +123,6 @@ func (k *keys) appendLine(dst []byte, seq, synced uint64, event []byte, before m
 // fits tells whether the MAC of a line is that of its content behind a record with
 // the MAC before.
 func (k *keys) fits(l *line, before mac) bool {
-	m := k.mac(before[:], l.body)
+	m := k.mac(before, l.body)
 	return hmac.Equal(m[:], l.mac[:])
 }

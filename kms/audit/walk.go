@@ -166,7 +166,7 @@ func (w *walk) edited(offset int64, l *line) {
 	after := []mac{l.mac}
 	if w.v.keys != nil {
 		for _, m := range w.before {
-			after = append(after, w.v.keys.mac(m[:], l.body))
+			after = append(after, w.v.keys.mac(m, l.body))
 		}
 	}
 	const most = 4 // of a run of edited records
