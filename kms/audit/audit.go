@@ -169,13 +169,11 @@ type Log struct {
 	cut     Cut
 	create  func(path string) (file, error) // a new segment; tests make it fail
 
-	// lines is the buffer of the goroutine that writes, callers how many have called
-	// of late, gathered how many in the last batch, syncing how long its write and sync
-	// took.
-	lines    []byte
-	callers  int
-	gathered int
-	syncing  time.Duration
+	// lines is the buffer of the goroutine that writes, callers how many there were at
+	// once of late, syncing how long the last write and sync took.
+	lines   []byte
+	callers int
+	syncing time.Duration
 
 	keeper  keeper
 	taken   atomic.Int64 // when the disk took something, 0 if the last batch was not written
@@ -188,6 +186,9 @@ type Log struct {
 	closed  []segment     // all but the open one, oldest first
 	open    openSegment
 	failed  error // why no Append can succeed any more
+	// awaited is how many pending events arrived tells of, once; 0 if nobody waits.
+	awaited int
+	arrived chan struct{}
 }
 
 // An openSegment is the newest one, as far as it is durable.
@@ -220,7 +221,7 @@ func Open(ctx context.Context, dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{options: o, dir: dir, lock: lock, create: createSegment}
+	l := &Log{options: o, dir: dir, lock: lock, create: createSegment, arrived: make(chan struct{}, 1)}
 	if err := l.openFolder(ctx); err != nil {
 		if l.open.file != nil {
 			l.open.file.Close()

@@ -90,6 +90,10 @@ func (l *Log) enqueue(event pendingEvent) (*batch, error) {
 	}
 	b.events = append(b.events, event)
 	b.bytes += event.text.Len()
+	if len(b.events) == l.awaited {
+		l.awaited = 0
+		l.arrived <- struct{}{} // there is room, as await leaves nothing in it
+	}
 	if !l.writing {
 		// It is a goroutine so that a caller can leave before it is done.
 		l.writing, l.idle = true, make(chan struct{})
@@ -112,6 +116,8 @@ func (l *Log) flush() {
 		} else {
 			l.taken.Store(0)
 		}
+		// Before these are answered none of them can be among those who wait.
+		l.callers = max(len(b.events)+l.waiting(), l.callers*7/8)
 		close(b.done)
 	}
 }
@@ -121,9 +127,9 @@ const (
 	maxYields = 16
 	// manyCallers is from when on gather waits for those that it has seen before.
 	manyCallers = 8
-	// maxGather bounds how long it does, gatherStep is how often it looks.
-	maxGather  = 2 * time.Millisecond
-	gatherStep = 200 * time.Microsecond
+	// maxGather bounds how long it does, gatherStep how long it does while nobody comes.
+	maxGather  = 4 * time.Millisecond
+	gatherStep = time.Millisecond
 )
 
 // gather lets others append before it takes the batch, so that many share one sync;
@@ -135,7 +141,6 @@ const (
 // while the sync of the other half lasts. One caller alone waits for nothing.
 func (l *Log) gather() *batch {
 	n := l.giveWay()
-	l.callers = max(n+l.gathered, l.callers*7/8)
 	if l.callers >= manyCallers {
 		began, came := time.Now(), true
 		for n > 0 && n < l.callers {
@@ -143,13 +148,12 @@ func (l *Log) gather() *batch {
 			if waited >= maxGather || waited >= l.syncing && !came {
 				break
 			}
-			time.Sleep(gatherStep)
+			l.await(l.callers)
 			before := n
 			n = l.giveWay()
 			came = n > before
 		}
 	}
-	l.gathered = n
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.pending
@@ -158,6 +162,33 @@ func (l *Log) gather() *batch {
 		close(l.idle)
 	}
 	return b
+}
+
+// await waits until so many events are pending, at most for gatherStep: to look from
+// time to time would cost the processor more than what it saw.
+func (l *Log) await(events int) {
+	l.mu.Lock()
+	here := l.pending != nil && len(l.pending.events) >= events
+	if !here {
+		l.awaited = events
+	}
+	l.mu.Unlock()
+	if here {
+		return
+	}
+	step := time.NewTimer(gatherStep)
+	defer step.Stop()
+	select {
+	case <-l.arrived:
+		return
+	case <-step.C:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.awaited == 0 {
+		<-l.arrived // they came just now
+	}
+	l.awaited = 0
 }
 
 // giveWay yields and returns how many events are pending.

@@ -357,6 +357,40 @@ func TestGroupCommitRatio(t *testing.T) {
 	t.Logf("64 callers: %d syncs for %d records", n, 64*rounds)
 }
 
+// Once all have come that were there before, nobody is kept waiting any more: in time
+// that stands still but for syncs and what callers do in between, a round takes as long
+// as the slowest caller and one sync.
+func TestGatherEndsWithLast(t *testing.T) {
+	dir := newPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		const clients, warm, rounds, syncTime = 64, 4, 10, 5 * time.Millisecond
+		l := mustOpen(t, dir)
+		f := &faulty{file: l.open.file, syncTime: syncTime}
+		l.open.file = f
+		pause := func(client int) time.Duration { return time.Duration(client) * 7 * time.Microsecond }
+		var wg sync.WaitGroup
+		for client := range clients {
+			wg.Go(func() {
+				var began time.Time
+				for round := range warm + rounds + warm {
+					switch round {
+					case warm:
+						began = time.Now()
+					case warm + rounds:
+						if took, want := time.Since(began), rounds*(pause(clients-1)+syncTime); took != want {
+							t.Errorf("caller %d: %v, want %v", client, took, want)
+						}
+					}
+					time.Sleep(pause(client))
+					l.mustAppend(t, event{})
+				}
+			})
+		}
+		wg.Wait()
+		l.Close()
+	})
+}
+
 // One caller alone is never kept waiting for others: in time that stands still its
 // records take none.
 func TestLoneCaller(t *testing.T) {
