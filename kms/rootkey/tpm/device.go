@@ -5,6 +5,7 @@ package tpm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,8 +21,9 @@ import (
 // A conn is an open TPM. It implements transport.TPM.
 type conn struct {
 	io.ReadWriteCloser
-	ctx  context.Context
-	stop func() bool
+	ctx    context.Context
+	stop   func() bool
+	device bool
 }
 
 // checkAddress accepts an absolute path or a TCP address of this machine: the
@@ -55,7 +57,7 @@ func connect(ctx context.Context, device string) (*conn, error) {
 			if err != nil {
 				return nil, err
 			}
-			c.ReadWriteCloser = f
+			c.ReadWriteCloser, c.device = f, true
 			c.stop = context.AfterFunc(ctx, func() { f.SetDeadline(time.Now()) })
 			return c, nil
 		}
@@ -78,6 +80,8 @@ const (
 	headerSize  = 10   // tag, length, code
 	maxResponse = 4096 // TPM2_MAX_RESPONSE_SIZE of Linux
 	tries       = 10
+	// longest is TPM2_DURATION_LONG_LONG of Linux, after which it gives up a command.
+	longest = 5 * time.Minute
 )
 
 // Send sends a command and returns the response. It sends again what the TPM
@@ -110,6 +114,7 @@ func (c *conn) exchange(command []byte) ([]byte, error) {
 	}
 	// A device gives a response in one read, a socket in as many as it likes.
 	buf := make([]byte, maxResponse)
+	end := time.Now().Add(longest)
 	for n, size := 0, headerSize; ; {
 		got, err := c.Read(buf[n:])
 		n += got
@@ -121,6 +126,16 @@ func (c *conn) exchange(command []byte) ([]byte, error) {
 		}
 		if n == size && n >= headerSize {
 			return buf[:n], nil
+		}
+		// Go opens devices without blocking: Linux then queues the command, and reads
+		// are empty until the TPM has answered (tpm_common_read of its driver).
+		if c.device && n == 0 && errors.Is(err, io.EOF) && time.Now().Before(end) {
+			select {
+			case <-time.After(time.Millisecond):
+				continue
+			case <-c.ctx.Done():
+				return nil, c.ctx.Err()
+			}
 		}
 		if err == nil && got == 0 {
 			err = io.ErrNoProgress

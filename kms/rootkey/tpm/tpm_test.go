@@ -257,3 +257,39 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// A slowDevice is read as /dev/tpmrm0 is without blocking: empty reads, then the
+// response.
+type slowDevice struct {
+	empty    int
+	response []byte
+}
+
+func (d *slowDevice) Write(b []byte) (int, error) { return len(b), nil }
+func (d *slowDevice) Close() error                { return nil }
+func (d *slowDevice) Read(b []byte) (int, error) {
+	if d.empty > 0 {
+		d.empty--
+		return 0, io.EOF
+	}
+	return copy(b, d.response), nil
+}
+
+// TestSlowDevice: an empty read of a device is not its end, as that of a socket is.
+func TestSlowDevice(t *testing.T) {
+	response := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0}
+	c := &conn{ReadWriteCloser: &slowDevice{3, response}, ctx: t.Context(), device: true}
+	if got, err := c.Send([]byte("command")); err != nil || !bytes.Equal(got, response) {
+		t.Errorf("%x, %v", got, err)
+	}
+	c = &conn{ReadWriteCloser: &slowDevice{3, response}, ctx: t.Context()}
+	if _, err := c.Send([]byte("command")); !errors.Is(err, io.EOF) {
+		t.Errorf("of a socket: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c = &conn{ReadWriteCloser: &slowDevice{1 << 30, response}, ctx: ctx, device: true}
+	if _, err := c.Send([]byte("command")); !errors.Is(err, context.Canceled) {
+		t.Errorf("of a context that has ended: %v", err)
+	}
+}
