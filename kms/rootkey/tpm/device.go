@@ -23,7 +23,7 @@ type conn struct {
 	io.ReadWriteCloser
 	ctx    context.Context
 	stop   func() bool
-	device bool
+	queued bool // commands are queued, and reads do not wait for the answer
 }
 
 // checkAddress accepts an absolute path or a TCP address of this machine: the
@@ -57,7 +57,8 @@ func connect(ctx context.Context, device string) (*conn, error) {
 			if err != nil {
 				return nil, err
 			}
-			c.ReadWriteCloser, c.device = f, true
+			// What has deadlines was opened without blocking.
+			c.ReadWriteCloser, c.queued = f, f.SetDeadline(time.Time{}) == nil
 			c.stop = context.AfterFunc(ctx, func() { f.SetDeadline(time.Now()) })
 			return c, nil
 		}
@@ -127,9 +128,9 @@ func (c *conn) exchange(command []byte) ([]byte, error) {
 		if n == size && n >= headerSize {
 			return buf[:n], nil
 		}
-		// Go opens devices without blocking: Linux then queues the command, and reads
-		// are empty until the TPM has answered (tpm_common_read of its driver).
-		if c.device && n == 0 && errors.Is(err, io.EOF) && time.Now().Before(end) {
+		// Linux queues the command of a device that does not block, and reads are
+		// empty until the TPM has answered (tpm_common_read of its driver).
+		if c.queued && n == 0 && errors.Is(err, io.EOF) && time.Now().Before(end) {
 			select {
 			case <-time.After(time.Millisecond):
 				continue

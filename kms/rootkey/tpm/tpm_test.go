@@ -278,7 +278,7 @@ func (d *slowDevice) Read(b []byte) (int, error) {
 // TestSlowDevice: an empty read of a device is not its end, as that of a socket is.
 func TestSlowDevice(t *testing.T) {
 	response := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0}
-	c := &conn{ReadWriteCloser: &slowDevice{3, response}, ctx: t.Context(), device: true}
+	c := &conn{ReadWriteCloser: &slowDevice{3, response}, ctx: t.Context(), queued: true}
 	if got, err := c.Send([]byte("command")); err != nil || !bytes.Equal(got, response) {
 		t.Errorf("%x, %v", got, err)
 	}
@@ -288,7 +288,7 @@ func TestSlowDevice(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c = &conn{ReadWriteCloser: &slowDevice{1 << 30, response}, ctx: ctx, device: true}
+	c = &conn{ReadWriteCloser: &slowDevice{1 << 30, response}, ctx: ctx, queued: true}
 	if _, err := c.Send([]byte("command")); !errors.Is(err, context.Canceled) {
 		t.Errorf("of a context that has ended: %v", err)
 	}
