@@ -5,24 +5,30 @@ package attestation_test
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"testing"
 
 	"github.com/cretula/cretula/attestation"
 )
 
-// TestUnknownCertificates: what Verify would have to check is foretold, for a
-// document that it would check at all, and asking changes nothing.
-func TestUnknownCertificates(t *testing.T) {
+// TestVerifyLimited: what would have to be checked is told, for a document that is
+// checked at all, and a refusal ends it before anything is remembered.
+func TestVerifyLimited(t *testing.T) {
 	document, root := forge{}.make(t)
 	v := newVerifier(t, attestation.VerifierOptions{Roots: []*x509.Certificate{root}})
+	refusal := errors.New("no more")
 	want := func(name string, document []byte, n int) {
 		t.Helper()
-		before := v.CacheStats()
-		if got := v.UnknownCertificates(document); got != n {
-			t.Errorf("%s: %d unknown, want %d", name, got, n)
+		before, asked := v.CacheStats().Entries, 0
+		_, err := v.VerifyLimited(document, forgeExpectation(), func(n int) error {
+			asked += n // once
+			return refusal
+		})
+		if asked != n || (n > 0) != (err == refusal) {
+			t.Errorf("%s: %d unknown, want %d; %v", name, asked, n, err)
 		}
-		if after := v.CacheStats(); after != before {
-			t.Errorf("%s: asking has changed %+v to %+v", name, before, after)
+		if after := v.CacheStats().Entries; after != before {
+			t.Errorf("%s: %d certificates remembered, then %d", name, before, after)
 		}
 	}
 	foreign, _ := forge{certificate: editCertificate(0, func(*x509.Certificate) {})}.make(t)
@@ -46,13 +52,14 @@ func TestUnknownCertificates(t *testing.T) {
 	}
 	want("known", document, 0)
 	want("other leaf", otherLeaf, 1)
-	if s := v.CacheStats(); s.Entries != 4 || s.Misses == 0 || s.Hits != 0 {
-		t.Errorf("%+v", s)
+	if _, err := v.VerifyLimited(otherLeaf, forgeExpectation(), func(int) error { return nil }); err == nil {
+		t.Error("a leaf that is not signed is good because it may be checked")
 	}
+	before := v.CacheStats()
 	if _, err := v.Verify(document, forgeExpectation()); err != nil {
 		t.Fatal(err)
 	}
-	if s := v.CacheStats(); s.Hits != 4 {
+	if s := v.CacheStats(); s.Entries != 4 || s.Hits != before.Hits+4 || s.Misses != before.Misses || s.Misses == 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -81,7 +81,7 @@ func (v *Verdict) Verified() bool { return v.Reason == nil }
 
 // Report verifies as [Verifier.Verify] does and describes the result.
 func (v *Verifier) Report(document []byte, e Expectation) *Verdict {
-	c := v.check(document, e)
+	c, _ := v.check(document, e, nil)
 	verdict := describe(c.u)
 	verdict.Verdict = "verified"
 	verdict.Emulated = v.emulated

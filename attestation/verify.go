@@ -187,7 +187,20 @@ type Document struct {
 // same. Who sends what AWS did not sign costs one check, who sends a genuine
 // document again the one of its own signature.
 func (v *Verifier) Verify(document []byte, e Expectation) (*Document, error) {
-	c := v.check(document, e)
+	return v.VerifyLimited(document, e, nil)
+}
+
+// VerifyLimited is [Verifier.Verify] for those who bound how many signatures a caller
+// may have checked. Before any certificate is parsed of a document of good form whose
+// chain begins with a trusted root, unknown is told how many signatures of
+// certificates, 1 to 4, are to be checked at most besides the document's own, because
+// the Verifier does not remember them; it is not called if there are none. An error of
+// it ends the verification and is what VerifyLimited returns.
+func (v *Verifier) VerifyLimited(document []byte, e Expectation, unknown func(signatures int) error) (*Document, error) {
+	c, err := v.check(document, e, unknown)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.f.err(); err != nil {
 		return nil, err
 	}
@@ -234,7 +247,8 @@ type check struct {
 	at         time.Time
 }
 
-func (v *Verifier) check(document []byte, e Expectation) *check {
+// check fails only with an error of unknown, which may be nil.
+func (v *Verifier) check(document []byte, e Expectation, unknown func(int) error) (*check, error) {
 	c := &check{v: v}
 	c.f.level = e.level()
 	c.u = parse(document, &c.f, e.maxField())
@@ -242,7 +256,9 @@ func (v *Verifier) check(document []byte, e Expectation) *check {
 	c.ders = c.u.UnverifiedCertificates()
 	if len(c.ders) > 0 {
 		c.checkRoot()
-		c.parseChain()
+		if err := c.parseChain(unknown); err != nil {
+			return nil, err
+		}
 		checkChain(&c.f, c.u, c.chain)
 		c.noteChain()
 		c.checkTimes(e)
@@ -256,12 +272,16 @@ func (v *Verifier) check(document []byte, e Expectation) *check {
 	if c.trust() != 0 {
 		c.remember()
 	}
-	return c
+	return c, nil
 }
 
 // parseChain parses the certificates, root first, or takes them from the cache.
-// One that does not parse is reported and nil in the chain.
-func (c *check) parseChain() {
+// One that does not parse is reported and nil in the chain. Before it parses the
+// first whose signature will have to be checked it asks unknown, if that is not nil.
+func (c *check) parseChain(unknown func(int) error) error {
+	if c.f.has(reason.Malformed) || c.root == nil || len(c.ders) != chainLength {
+		unknown = nil // no signature will be checked
+	}
 	c.chain = make([]*x509.Certificate, len(c.ders))
 	for i, der := range c.ders {
 		if i == 0 && c.root != nil {
@@ -275,6 +295,12 @@ func (c *check) parseChain() {
 				continue
 			}
 		}
+		if unknown != nil {
+			if err := unknown(chainLength - i); err != nil {
+				return err
+			}
+			unknown = nil
+		}
 		// What is remembered must not hold the whole document.
 		cert, err := x509.ParseCertificate(bytes.Clone(der))
 		if err != nil {
@@ -284,6 +310,7 @@ func (c *check) parseChain() {
 		}
 		c.chain[i] = cert
 	}
+	return nil
 }
 
 // remember puts the certificates of a genuine document into the cache.

@@ -57,15 +57,12 @@ func (c *call) verifyRecipient(k *key) error {
 
 // verifyDocument returns what a document says once it is proven.
 func (c *call) verifyDocument(data []byte) (*attestation.Document, error) {
-	if err := c.checkUnknown(data); err != nil {
-		return nil, err
-	}
-	document, err := c.server.verifier.Verify(data, attestation.Expectation{
+	document, err := c.server.verifier.VerifyLimited(data, attestation.Expectation{
 		AllowAnyImage: true,
 		AllowAnyKind:  true,
 		AllowDebug:    true, // judged after the policies: see refuseDebug
 		Time:          c.now,
-	})
+	}, c.allowUnknown)
 	if err != nil {
 		return nil, c.reject(err)
 	}
@@ -74,22 +71,22 @@ func (c *call) verifyDocument(data []byte) (*attestation.Document, error) {
 	return document, nil
 }
 
-// checkUnknown asks whether the caller may have as many signatures checked as a
+// allowUnknown asks whether the caller may have as many signatures checked as a
 // document needs whose chain was not seen before: each costs as much as a thousand
 // requests without a document.
-func (c *call) checkUnknown(data []byte) error {
-	if c.server.allowCertificates == nil {
-		return nil
-	}
-	n := c.server.verifier.UnknownCertificates(data)
-	if n > 0 && !c.server.allowCertificates(c.caller, n) {
+func (c *call) allowUnknown(signatures int) error {
+	if allow := c.server.allowCertificates; allow != nil && !allow(c.caller, signatures) {
 		return kmsapi.Throttled()
 	}
 	return nil
 }
 
-// reject records why a document was refused and returns what the client sees.
+// reject records why a document was refused and returns what the client sees, which
+// may be err itself.
 func (c *call) reject(err error) error {
+	if answer, ok := err.(*kmsapi.Error); ok {
+		return answer
+	}
 	refused, ok := err.(*reason.Error)
 	if !ok {
 		return kmsapi.Internal(err)
