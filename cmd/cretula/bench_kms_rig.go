@@ -162,7 +162,7 @@ func (r *benchRig) round(ctx context.Context, round int, small, large kmsSamples
 		child   *benchChild
 		samples kmsSamples
 	}{{r.small, small}, {r.large, large}}
-	for _, kind := range benchKinds {
+	for _, kind := range benchTurns {
 		for i := range turns {
 			t := turns[(i+round)%len(turns)]
 			cpu, err := r.turn(t.child, kind, requests[kind])
