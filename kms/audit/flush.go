@@ -141,9 +141,15 @@ const (
 // while the sync of the other half lasts. One caller alone waits for nothing.
 func (l *Log) gather() *batch {
 	n := l.giveWay()
+	for n == 0 {
+		if l.rest() {
+			return nil
+		}
+		n = l.giveWay() // one came just now, and others may be on their way
+	}
 	if l.callers >= manyCallers {
 		began, came := time.Now(), true
-		for n > 0 && n < l.callers {
+		for n < l.callers {
 			waited := time.Since(began)
 			if waited >= maxGather || waited >= l.syncing && !came {
 				break
@@ -157,11 +163,20 @@ func (l *Log) gather() *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.pending
-	if l.pending = nil; b == nil {
-		l.writing = false
-		close(l.idle)
-	}
+	l.pending = nil
 	return b
+}
+
+// rest ends the writing if nothing is pending.
+func (l *Log) rest() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending != nil {
+		return false
+	}
+	l.writing = false
+	close(l.idle)
+	return true
 }
 
 // await waits until so many events are pending, at most for gatherStep: to look from
