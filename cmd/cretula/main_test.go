@@ -14,6 +14,13 @@ import (
 	"github.com/cretula/cretula/internal/cli"
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestInterruptedWhileReading: a command that waits for its input ends by the
 // first signal, with 130 and without a word.
 func TestInterruptedWhileReading(t *testing.T) {

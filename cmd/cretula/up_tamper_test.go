@@ -56,13 +56,6 @@ func rowOf(t *testing.T, bucket *bbolt.Bucket, text string) (id, value []byte) {
 	return id, value
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Manners of tampering with one row. old is the row as it was before its last
 // change, other that of another key.
 var manners = map[string]func(t *testing.T, b *bbolt.Bucket, id, value, old, other []byte){
