@@ -175,11 +175,14 @@ func (r *benchRig) round(ctx context.Context, round int, small, large kmsSamples
 	return nil
 }
 
-// turn measures one thing in one server: the processor time of a request, or of
-// a call in its process if there are no requests.
+// turn measures one thing in one server: the processor time of a request, or of a call
+// in its process.
 func (r *benchRig) turn(c *benchChild, kind string, requests [][]byte) (int64, error) {
-	if requests == nil {
+	switch kind {
+	case benchCryptography:
 		return c.ask(kind, r.bench.loop)
+	case benchSigV4, benchDecision:
+		return c.ask(kind, r.bench.short)
 	}
 	sender := c.service
 	if kind == benchSignature {

@@ -28,7 +28,7 @@ func TestBenchKMS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", t.TempDir())
-	b := kmsBench{keys: 40, rounds: 2, plain: 3 * benchConnections, attested: benchConnections, loop: 4, program: program}
+	b := kmsBench{keys: 40, rounds: 2, plain: 3 * benchConnections, attested: benchConnections, loop: 4, short: 8, program: program}
 	var out bytes.Buffer
 	env := &cli.Env{Stdout: &out, Stderr: io.Discard}
 	r, err := b.run(t.Context(), env)
