@@ -128,6 +128,27 @@ func TestCertificateRefusals(t *testing.T) {
 	}
 }
 
+// newCertificate loads a pair from files of its own.
+func newCertificate(t *testing.T, p pair) (certificate *kmsserver.Certificate, certFile, keyFile string) {
+	t.Helper()
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	p.write(t, certFile, keyFile)
+	certificate, err := kmsserver.LoadCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate, certFile, keyFile
+}
+
+func poolOf(pairs []pair) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, p := range pairs {
+		pool.AddCert(p.parsed)
+	}
+	return pool
+}
+
 func tlsClient(roots *x509.CertPool, keep bool) *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: !keep, ForceAttemptHTTP2: true}}
 }
@@ -135,14 +156,8 @@ func tlsClient(roots *x509.CertPool, keep bool) *http.Client {
 // TestTLSReload: a new certificate is served without a request being lost, and one
 // that does not fit its key is refused and the one before kept.
 func TestTLSReload(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pairs := []pair{newPair(t, 1), newPair(t, 2), newPair(t, 3)}
-	pairs[0].write(t, certFile, keyFile)
-	certificate, err := kmsserver.LoadCertificate(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate, certFile, keyFile := newCertificate(t, pairs[0])
 	ctx, cancel := context.WithCancel(t.Context())
 	listener, err := kmsserver.ListenTLS(ctx, "127.0.0.1:0", certificate)
 	if err != nil {
@@ -163,10 +178,7 @@ func TestTLSReload(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	roots := x509.NewCertPool()
-	for _, p := range pairs {
-		roots.AddCert(p.parsed)
-	}
+	roots := poolOf(pairs)
 	url := "https://" + listener.Addr().String()
 	get := func(client *http.Client) (serial int64, err error) {
 		answer, err := client.Post(url, "text/plain", bytes.NewReader(make([]byte, 1000)))
@@ -242,17 +254,10 @@ func TestTLSReload(t *testing.T) {
 	}
 }
 
-// TestTLSVersions: old versions and suites without forward secrecy find no server.
 // TestListenTLSFamily: an address of IPv4 opens nothing to IPv6, where other rules of a
 // firewall may hold.
 func TestListenTLSFamily(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	newPair(t, 1).write(t, certFile, keyFile)
-	certificate, err := kmsserver.LoadCertificate(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate, _, _ := newCertificate(t, newPair(t, 1))
 	listener, err := kmsserver.ListenTLS(t.Context(), "0.0.0.0:0", certificate)
 	if err != nil {
 		t.Fatal(err)
@@ -263,14 +268,9 @@ func TestListenTLSFamily(t *testing.T) {
 	}
 }
 
+// TestTLSVersions: old versions and suites without forward secrecy find no server.
 func TestTLSVersions(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	newPair(t, 1).write(t, certFile, keyFile)
-	certificate, err := kmsserver.LoadCertificate(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate, _, _ := newCertificate(t, newPair(t, 1))
 	ctx, cancel := context.WithCancel(t.Context())
 	listener, err := kmsserver.ListenTLS(ctx, "0.0.0.0:0", certificate) // any address
 	if err != nil {
