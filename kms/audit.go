@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cretula/cretula/internal/uuid"
 	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/kms/ledger"
 )
@@ -64,7 +65,7 @@ func RemovalEvent(meta ledger.Meta) func(audit.Removal) (any, error) {
 		e.RequestParameters = map[string]any{
 			"first": r.First, "through": r.Through, "segments": r.Segments, "bytes": r.Bytes, "cause": r.Cause,
 		}
-		e.EventID, err = newUUID(s.random)
+		e.EventID, err = uuid.New(s.random)
 		return e, err
 	}
 }
@@ -83,11 +84,11 @@ func (e *Event) AuditID() string { return e.DecisionID }
 // request unrecordable, nor to hide what it asked for.
 func (s *Server) record(ctx context.Context, event *Event) error {
 	var err error
-	if event.EventID, err = newUUID(s.random); err != nil {
+	if event.EventID, err = uuid.New(s.random); err != nil {
 		return err
 	}
 	if event.crossesAccounts() {
-		if event.SharedEventID, err = newUUID(s.random); err != nil {
+		if event.SharedEventID, err = uuid.New(s.random); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cretula/cretula/internal/uuid"
 	"github.com/cretula/cretula/kms/kmsapi"
 )
 
@@ -278,7 +279,7 @@ func TestKeyNames(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	id, err := newUUID(rand.Reader)
+	id, err := uuid.New(rand.Reader)
 	if err != nil || !isKeyID(id) || id[14] != '4' {
 		t.Errorf("%s, %v", id, err)
 	}

@@ -77,7 +77,8 @@ func (c *call) recycle() {
 	if cap(values) > maxValues {
 		values = nil
 	}
-	*c = call{values: values}
+	*c = call{}
+	c.values = values
 	calls.Put(c)
 }
 
@@ -176,7 +177,7 @@ func checkContextSize(context map[string]string) error {
 }
 
 func (s *Server) begin(ctx context.Context, caller *Caller, op *kmsapi.Operation) (*call, error) {
-	id, err := randomHex(s.random, decisionSize)
+	id, err := s.newDecisionID()
 	if err != nil {
 		return nil, kmsapi.Internal(err)
 	}
@@ -236,7 +237,7 @@ func (c *call) finish(err error) error {
 	}
 	// The answer waits for the disk even if the client has gone: what happened
 	// must be on record.
-	if auditErr := c.server.record(context.WithoutCancel(c.ctx), c.event); auditErr != nil {
+	if auditErr := c.server.record(context.Background(), c.event); auditErr != nil {
 		failure := kmsapi.Internal(auditErr)
 		failure.DecisionID = c.event.DecisionID
 		return failure

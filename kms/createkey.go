@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 
+	"github.com/cretula/cretula/internal/uuid"
 	"github.com/cretula/cretula/kms/keyspec"
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -115,10 +116,9 @@ func checkOrigin(in *kmsapi.CreateKeyInput, spec *keyspec.Spec) error {
 // hexadecimal digits.
 func newKeyID(random io.Reader, multiRegion bool) (string, error) {
 	if !multiRegion {
-		return newUUID(random)
+		return uuid.New(random)
 	}
-	id, err := randomHex(random, hex.DecodedLen(32))
-	return "mrk-" + id, err
+	return randomHex(random, "mrk-", hex.DecodedLen(32))
 }
 
 // mayTag decides whether the caller may give a new key tags: identity policies

@@ -138,7 +138,7 @@ func (c *call) sessionContext() *SessionContext {
 
 // ownEvent begins the event of what no request asked for.
 func (s *Server) ownEvent(name, identity string) (*Event, error) {
-	id, err := randomHex(s.random, decisionSize)
+	id, err := s.newDecisionID()
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (s *Server) newEvent(name, source, kind string, now time.Time, decision str
 // beginEvent fills in an event that is zero.
 func (s *Server) beginEvent(e *Event, name, source, kind string, now time.Time, decision string) {
 	e.Schema, e.EventVersion, e.EventType, e.EventCategory = EventSchema, eventVersion, kind, "Management"
-	e.EventTime, e.EventName, e.EventSource, e.DecisionID = now.UTC(), name, source, "d-"+decision
+	e.EventTime, e.EventName, e.EventSource, e.DecisionID = now.UTC(), name, source, decision
 	e.Emulated, e.Outcome, e.ManagementEvent = s.emulated, Allowed, true
 }
 

@@ -106,7 +106,7 @@ func (c *call) newGrant(k *key, in *kmsapi.CreateGrantInput) (*grantRecord, erro
 	if err := checkGrantConstraints(&k.keyRecord, in.Constraints); err != nil {
 		return nil, err
 	}
-	id, err := randomHex(c.server.random, grantIDSize)
+	id, err := randomHex(c.server.random, "", grantIDSize)
 	if err != nil {
 		return nil, err
 	}

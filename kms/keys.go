@@ -349,7 +349,7 @@ func materialBinding(k *keyRecord, id string) []byte {
 
 // newMaterial gives material a random id.
 func (s *Server) newMaterial(secret []byte) (materialVersion, error) {
-	id, err := randomHex(s.random, materialSize)
+	id, err := randomHex(s.random, "", materialSize)
 	return materialVersion{id, secret}, err
 }
 

@@ -34,32 +34,15 @@ func isHex(s string) bool {
 	return true
 }
 
-// newUUID makes a random UUID (RFC 9562 §5.4).
-func newUUID(random io.Reader) (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(random, b[:]); err != nil {
-		return "", err
-	}
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	var out [36]byte
-	hex.Encode(out[:], b[:4])
-	hex.Encode(out[9:], b[4:6])
-	hex.Encode(out[14:], b[6:8])
-	hex.Encode(out[19:], b[8:10])
-	hex.Encode(out[24:], b[10:])
-	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
-	return string(out[:]), nil
-}
-
-func randomHex(random io.Reader, size int) (string, error) {
-	memory := make([]byte, 3*size)
-	b, digits := memory[:size], memory[size:]
+// randomHex returns so many random bytes in hex, behind a prefix.
+func randomHex(random io.Reader, prefix string, size int) (string, error) {
+	memory := make([]byte, size+len(prefix)+2*size)
+	b, text := memory[:size], memory[size:]
 	if _, err := io.ReadFull(random, b); err != nil {
 		return "", err
 	}
-	hex.Encode(digits, b)
-	return string(digits), nil
+	hex.Encode(text[copy(text, prefix):], b)
+	return string(text), nil
 }
 
 func keyARN(region, account, id string) string {

@@ -59,7 +59,7 @@ func (s *Server) ChangePrincipal(ctx context.Context, name, account string, chan
 				return fmt.Errorf("%w: %s is in the future: revoke what was issued until now", ErrPrincipal, t.Format(time.RFC3339))
 			}
 			var err error
-			if r.Revocation, err = randomHex(s.random, revocationSize); err != nil {
+			if r.Revocation, err = randomHex(s.random, "", revocationSize); err != nil {
 				return err
 			}
 			r.RevokedBefore = t.UTC()

@@ -31,6 +31,8 @@ import (
 // guess an id learns nothing by asking.
 const decisionSize = 16
 
+func (s *Server) newDecisionID() (string, error) { return randomHex(s.random, "d-", decisionSize) }
+
 // Config is what a service works with. Ledger, RootKey and Audit must be given;
 // closing them stays the caller's business.
 type Config struct {

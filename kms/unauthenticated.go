@@ -185,7 +185,7 @@ func (s *Server) writeUnauthenticated(ctx context.Context, end bool) (err error)
 }
 
 func (s *Server) recordUnauthenticated(ctx context.Context, now time.Time, r *Unauthenticated, source string, since uint64) error {
-	id, err := randomHex(s.random, decisionSize)
+	id, err := s.newDecisionID()
 	if err != nil {
 		return err
 	}

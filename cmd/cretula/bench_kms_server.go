@@ -187,7 +187,7 @@ func (j *benchJob) signatureOnly() (http.Handler, error) {
 		body := make([]byte, max(0, min(r.ContentLength, 1<<20)))
 		_, err := io.ReadFull(r.Body, body)
 		if err == nil {
-			_, err = verifier.Verify(r, body)
+			_, err = verifier.Verify(r.Context(), r, body)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -248,7 +248,7 @@ func (j *benchJob) signatureChecks() (checks []func() error, err error) {
 			return nil, err
 		}
 		checks = append(checks, func() error {
-			_, err := verifier.Verify(request, body)
+			_, err := verifier.Verify(request.Context(), request, body)
 			return err
 		})
 	}

@@ -62,7 +62,7 @@ func TestVerifyAcceptsPresigned(t *testing.T) {
 				t.Error("the token is not in the query: this test has lost its point")
 			}
 			for range 2 {
-				got, err := newVerifier(t, testNow.Add(c.late)).Verify(signed, []byte(c.body))
+				got, err := newVerifier(t, testNow.Add(c.late)).Verify(signed.Context(), signed, []byte(c.body))
 				if err != nil || got.Owner != "user/anna" || got.Region != "us-east-1" || !got.Time.Equal(testNow) {
 					t.Fatalf("%+v, %v", got, err)
 				}
@@ -132,25 +132,25 @@ func TestVerifyRefusesPresignedMutations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			signed := presign(t, httptest.NewRequest("GET", "https://kms.example/?Action=X&X-Amz-Expires=60", nil), "", "good", "kms", testNow)
 			c.mutate(signed)
-			if _, err := newVerifier(t, testNow).Verify(signed, nil); code(err) != c.want {
+			if _, err := newVerifier(t, testNow).Verify(signed.Context(), signed, nil); code(err) != c.want {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
 	}
 	signed := presign(t, httptest.NewRequest("GET", "https://kms.example/?Action=X&X-Amz-Expires=60", nil), "", "", "kms", testNow)
-	if _, err := newVerifier(t, testNow).Verify(signed, []byte("a body")); code(err) != InvalidSignature {
+	if _, err := newVerifier(t, testNow).Verify(signed.Context(), signed, []byte("a body")); code(err) != InvalidSignature {
 		t.Errorf("a body that is not signed: %v", err)
 	}
 	for late, want := range map[time.Duration]string{
 		61 * time.Second:             "InvalidSignatureException: Signature expired: 20261120T180311Z is now earlier than 20261120T180312Z (20261120T180412Z - 1 min.)",
 		-5*time.Minute - time.Second: "InvalidSignatureException: Signature not yet current: 20261120T180311Z is still later than 20261120T180310Z (20261120T175810Z + 5 min.)",
 	} {
-		if _, err := newVerifier(t, testNow.Add(late)).Verify(signed, nil); err == nil || err.Error() != want {
+		if _, err := newVerifier(t, testNow.Add(late)).Verify(signed.Context(), signed, nil); err == nil || err.Error() != want {
 			t.Errorf("%v: %v", late, err)
 		}
 	}
 	long := presign(t, httptest.NewRequest("GET", "https://kms.example/?X-Amz-Expires=604800", nil), "", "", "kms", testNow)
-	if _, err := newVerifier(t, testNow.Add(15*time.Minute+time.Second)).Verify(long, nil); code(err) != InvalidSignature {
+	if _, err := newVerifier(t, testNow.Add(15*time.Minute+time.Second)).Verify(long.Context(), long, nil); code(err) != InvalidSignature {
 		t.Errorf("good for longer than 15 minutes: %v", err)
 	}
 }
@@ -196,7 +196,7 @@ print(json.dumps(out))`
 		for name, value := range c.Headers {
 			r.Header.Set(name, value)
 		}
-		if _, err := newVerifier(t, time.Now()).Verify(r, []byte(c.Body)); err != nil {
+		if _, err := newVerifier(t, time.Now()).Verify(r.Context(), r, []byte(c.Body)); err != nil {
 			t.Errorf("%s %s: %v", method, c.URL, err)
 		}
 	}
@@ -219,7 +219,7 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequest("GET", "https://kms.example/", nil)
 		r.URL.RawQuery = query
-		got, err := v.Verify(r, nil)
+		got, err := v.Verify(r.Context(), r, nil)
 		if err != nil {
 			if got != nil || code(err) == "" {
 				t.Fatalf("%v, %v", got, err)

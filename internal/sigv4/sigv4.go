@@ -120,15 +120,15 @@ type Result[P any] struct {
 }
 
 // Verify verifies a request, as an HTTP server of this process received it, whose
-// whole body was read. It does not read r.Body. A refusal is an [*Error]; another
-// error is a failure of Lookup. The result is nil then.
-func (v *Verifier[P]) Verify(r *http.Request, body []byte) (*Result[P], error) {
+// whole body was read. It does not read r.Body; ctx is for Lookup. A refusal is an
+// [*Error]; another error is a failure of Lookup. The result is nil then.
+func (v *Verifier[P]) Verify(ctx context.Context, r *http.Request, body []byte) (*Result[P], error) {
 	q, refusal := v.read(r, body)
 	if refusal != nil {
 		return nil, refusal
 	}
 	auth := q.authorization
-	secret, owner, err := v.options.Lookup(r.Context(), auth.accessKeyID, q.token)
+	secret, owner, err := v.options.Lookup(ctx, auth.accessKeyID, q.token)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, refuse(UnrecognizedClient, "The security token included in the request is invalid.")

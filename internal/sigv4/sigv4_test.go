@@ -97,7 +97,7 @@ func TestVerifyAcceptsTheSDK(t *testing.T) {
 			r, body := build()
 			sign(t, r, body, testID, testSecret, "kms", "us-east-1", testNow)
 			for range 2 { // the second time with a cached key
-				got, err := v.Verify(r, []byte(body))
+				got, err := v.Verify(r.Context(), r, []byte(body))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -129,7 +129,7 @@ func TestVerifyOverHTTP(t *testing.T) {
 	v := newVerifier(t, testNow)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		if _, err := v.Verify(r, body); err != nil {
+		if _, err := v.Verify(r.Context(), r, body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	}))
@@ -247,11 +247,11 @@ func TestVerifyRefusesEveryMutation(t *testing.T) {
 			body := []byte(`{"KeyId":"x"}`)
 			r := unsigned("POST", "http://127.0.0.1:8420/", string(body))
 			sign(t, r, string(body), testID, testSecret, "kms", "us-east-1", testNow)
-			if _, err := v.Verify(r, body); err != nil {
+			if _, err := v.Verify(r.Context(), r, body); err != nil {
 				t.Fatal(err)
 			}
 			test.mutate(r, &body)
-			got, err := v.Verify(r, body)
+			got, err := v.Verify(r.Context(), r, body)
 			if code(err) != test.want || got != nil {
 				t.Errorf("got %v, %v, want %s", got, err, test.want)
 			}
@@ -285,11 +285,11 @@ func TestVerifyWithAnotherSecretOrService(t *testing.T) {
 	v := newVerifier(t, testNow)
 	r := unsigned("POST", "http://h/", "")
 	sign(t, r, "", testID, "another secret", "kms", "us-east-1", testNow)
-	if _, err := v.Verify(r, nil); code(err) != InvalidSignature {
+	if _, err := v.Verify(r.Context(), r, nil); code(err) != InvalidSignature {
 		t.Errorf("another secret: %v", err)
 	}
 	sign(t, r, "", testID, testSecret, "sts", "us-east-1", testNow)
-	if _, err := v.Verify(r, nil); code(err) != InvalidSignature {
+	if _, err := v.Verify(r.Context(), r, nil); code(err) != InvalidSignature {
 		t.Errorf("another service: %v", err)
 	}
 }
@@ -300,7 +300,7 @@ func TestSessionToken(t *testing.T) {
 		r := unsigned("POST", "http://h/", "")
 		r.Header.Set("X-Amz-Security-Token", token)
 		sign(t, r, "", testID, testSecret, "kms", "us-east-1", testNow)
-		if _, err := v.Verify(r, nil); code(err) != want {
+		if _, err := v.Verify(r.Context(), r, nil); code(err) != want {
 			t.Errorf("token %s: %v", token, err)
 		}
 	}
@@ -310,7 +310,7 @@ func TestLookupFailure(t *testing.T) {
 	for _, id := range []string{"BROKEN", "UNREADABLE"} {
 		r := unsigned("POST", "http://h/", "")
 		sign(t, r, "", id, testSecret, "kms", "us-east-1", testNow)
-		if _, err := newVerifier(t, testNow).Verify(r, nil); !errors.Is(err, io.ErrUnexpectedEOF) || code(err) != "" {
+		if _, err := newVerifier(t, testNow).Verify(r.Context(), r, nil); !errors.Is(err, io.ErrUnexpectedEOF) || code(err) != "" {
 			t.Errorf("%s: got %v", id, err)
 		}
 	}
@@ -333,7 +333,7 @@ func TestSecretVersions(t *testing.T) {
 		t.Helper()
 		r := unsigned("POST", "http://h/", "")
 		sign(t, r, "", testID, signedWith, "kms", "us-east-1", testNow)
-		if _, err := v.Verify(r, nil); code(err) != want || reads != wantReads {
+		if _, err := v.Verify(r.Context(), r, nil); code(err) != want || reads != wantReads {
 			t.Errorf("%v, %d reads, want %q, %d", err, reads, want, wantReads)
 		}
 	}
@@ -359,7 +359,7 @@ func TestSkew(t *testing.T) {
 	} {
 		r := unsigned("POST", "http://h/", "")
 		sign(t, r, "", testID, testSecret, "kms", "us-east-1", testNow)
-		_, err := newVerifier(t, testNow.Add(test.offset)).Verify(r, nil)
+		_, err := newVerifier(t, testNow.Add(test.offset)).Verify(r.Context(), r, nil)
 		if got := ""; err != nil {
 			if got = err.Error(); got != test.want {
 				t.Errorf("%v: %s, want %s", test.offset, got, test.want)
@@ -389,11 +389,11 @@ func TestDateHeader(t *testing.T) {
 		return r
 	}
 	for _, date := range []string{testNow.Format(http.TimeFormat), testNow.Format(basicFormat)} {
-		if _, err := v.Verify(build(date, "date;host"), nil); err != nil {
+		if _, err := v.Verify(t.Context(), build(date, "date;host"), nil); err != nil {
 			t.Errorf("%s: %v", date, err)
 		}
 	}
-	if _, err := v.Verify(build(testNow.Format(basicFormat), "host"), nil); code(err) != InvalidSignature {
+	if _, err := v.Verify(t.Context(), build(testNow.Format(basicFormat), "host"), nil); code(err) != InvalidSignature {
 		t.Errorf("date not signed: %v", err)
 	}
 }
@@ -456,7 +456,7 @@ func FuzzAuthorization(f *testing.F) {
 		r := unsigned("POST", "http://h/", "")
 		r.Header.Set("X-Amz-Date", testNow.Format(basicFormat))
 		r.Header["Authorization"] = []string{s}
-		if _, err := v.Verify(r, nil); err == nil && format(a) != genuineForm(genuine) {
+		if _, err := v.Verify(r.Context(), r, nil); err == nil && format(a) != genuineForm(genuine) {
 			t.Fatalf("a forged header was accepted: %q", s)
 		}
 	})
@@ -479,7 +479,7 @@ func BenchmarkVerify(b *testing.B) {
 	sign(b, r, string(body), testID, testSecret, "kms", "us-east-1", testNow)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Verify(r, body); err != nil {
+		if _, err := v.Verify(r.Context(), r, body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -181,6 +181,7 @@ type Log struct {
 
 	mu      sync.Mutex
 	pending *batch
+	spare   batch         // the memory of one that was written
 	writing bool          // a goroutine takes what is pending
 	idle    chan struct{} // closed when it has ended
 	closed  []segment     // all but the open one, oldest first

@@ -3,7 +3,6 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,13 +18,13 @@ import (
 // A batch is what one write and one sync make durable.
 type batch struct {
 	events []pendingEvent
-	bytes  int
+	text   []byte // of the events, one behind the other
 	done   chan struct{}
 	err    error // valid once done is closed
 }
 
 type pendingEvent struct {
-	text *bytes.Buffer
+	end  int    // of it in the text of the batch
 	hash uint64 // of the decision id
 }
 
@@ -55,9 +54,9 @@ func (l *Log) Append(ctx context.Context, event any) error {
 	} else {
 		id = decisionOf(encoded.Bytes())
 	}
-	b, err := l.enqueue(pendingEvent{encoded, hashOf(id)})
+	b, err := l.enqueue(encoded.Bytes(), hashOf(id))
+	release(encoded)
 	if err != nil {
-		release(encoded)
 		return err
 	}
 	gone := ctx.Done()
@@ -73,23 +72,23 @@ func (l *Log) Append(ctx context.Context, event any) error {
 	}
 }
 
-// enqueue adds the event to the batch that will be written next, which releases
-// it then.
-func (l *Log) enqueue(event pendingEvent) (*batch, error) {
+// enqueue copies the event to the batch that will be written next.
+func (l *Log) enqueue(text []byte, hash uint64) (*batch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed != nil {
 		return nil, l.failed
 	}
 	if l.pending == nil {
-		l.pending = &batch{done: make(chan struct{})}
+		l.pending = &batch{events: l.spare.events[:0], text: l.spare.text[:0], done: make(chan struct{})}
+		l.spare = batch{}
 	}
 	b := l.pending
-	if b.bytes+event.text.Len() > maxPending {
-		return nil, fmt.Errorf("%w: %d bytes wait for the disk", ErrUnavailable, b.bytes)
+	if len(b.text)+len(text) > maxPending {
+		return nil, fmt.Errorf("%w: %d bytes wait for the disk", ErrUnavailable, len(b.text))
 	}
-	b.events = append(b.events, event)
-	b.bytes += event.text.Len()
+	b.text = append(b.text, text...)
+	b.events = append(b.events, pendingEvent{len(b.text), hash})
 	if len(b.events) == l.awaited {
 		l.awaited = 0
 		l.arrived <- struct{}{} // there is room, as await leaves nothing in it
@@ -231,18 +230,13 @@ func (l *Log) waiting() int {
 // writeBatch makes the events durable. Only the goroutine of flush changes the open
 // segment.
 func (l *Log) writeBatch(b *batch) error {
-	defer func() {
-		for _, event := range b.events {
-			release(event.text)
-		}
-	}()
 	l.mu.Lock()
 	open, failed := l.open, l.failed
 	l.mu.Unlock()
 	if errors.Is(failed, ErrUnavailable) {
 		return failed
 	}
-	full := open.size+int64(b.bytes) > l.options.SegmentBytes || len(open.index) >= maxSegmentRecords
+	full := open.size+int64(len(b.text)) > l.options.SegmentBytes || len(open.index) >= maxSegmentRecords
 	if age := l.options.Retention.segmentAge(); age > 0 && !full {
 		full = l.options.Now().Sub(open.began) >= age
 	}
@@ -254,11 +248,12 @@ func (l *Log) writeBatch(b *batch) error {
 	}
 	lines, synced := l.lines[:0], open.last
 	index := slices.Grow(open.index, len(b.events))
-	size := open.size
+	size, start := open.size, 0
 	for _, event := range b.events {
 		open.last++
 		index = append(index, indexEntry{event.hash, size + int64(len(lines))})
-		lines, open.mac = l.keys.appendLine(lines, open.last, synced, event.text.Bytes(), open.mac)
+		lines, open.mac = l.keys.appendLine(lines, open.last, synced, b.text[start:event.end], open.mac)
+		start = event.end
 	}
 	if l.lines = lines; cap(lines) > maxKept {
 		l.lines = nil
@@ -269,6 +264,9 @@ func (l *Log) writeBatch(b *batch) error {
 	l.options.Synced(len(b.events), l.syncing)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if cap(b.text) <= maxKept {
+		l.spare = batch{events: b.events, text: b.text}
+	}
 	switch {
 	case err == nil:
 		open.size, open.index = size+int64(len(lines)), index

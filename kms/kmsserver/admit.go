@@ -3,6 +3,7 @@
 package kmsserver
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -12,14 +13,14 @@ import (
 
 // admit authenticates a request within the limits: those of its source address for
 // what is not authentic, then that of the principal for the operation.
-func (h *handler) admit(x *exchange, r *http.Request, body []byte, operation string) (*kms.Caller, error) {
+func (h *handler) admit(ctx context.Context, x *exchange, r *http.Request, body []byte, operation string) (*kms.Caller, error) {
 	if !h.Limits.allowUnproven(r) {
 		return nil, h.throttle(limitUnauthenticated)
 	}
-	caller, err := h.authenticate(r, x.sts, body)
+	caller, err := h.authenticate(ctx, r, x.sts, body)
 	if err != nil {
 		if e, ok := errors.AsType[*kmsapi.Error](err); ok && isRefusal(e.Code) {
-			h.KMS.NoteUnauthenticated(r.Context(), kms.Unauthenticated{
+			h.KMS.NoteUnauthenticated(ctx, kms.Unauthenticated{
 				Code: e.Code, SourceIP: sourceIP(r), Operation: operation, RequestID: x.id, UserAgent: userAgent(r),
 			})
 			if !h.Limits.refused(r) {

@@ -14,19 +14,19 @@ import (
 
 // authenticate verifies the signature of a request, to STS or to the key service, and
 // returns who sent it.
-func (h *handler) authenticate(r *http.Request, sts bool, body []byte) (*kms.Caller, error) {
+func (h *handler) authenticate(ctx context.Context, r *http.Request, sts bool, body []byte) (*kms.Caller, error) {
 	verifier := h.verifier
 	if sts {
 		verifier = h.stsVerifier
 	}
-	result, err := verifier.Verify(r, body)
+	result, err := verifier.Verify(ctx, r, body)
 	if refusal, ok := errors.AsType[*sigv4.Error](err); ok {
 		return nil, &kmsapi.Error{Code: kmsapi.Code(refusal.Code), Message: refusal.Message}
 	}
 	if kms.IsTampered(err) && !kms.IsStoreTampered(err) {
 		// The client learns no more than of a key that does not exist; the
 		// operator learns which row it is.
-		h.Logger.ErrorContext(r.Context(), "principal refused", "cause", err.Error())
+		h.Logger.ErrorContext(ctx, "principal refused", "cause", err.Error())
 		return nil, kmsapi.Errorf(kmsapi.UnrecognizedClient, "The security token included in the request is invalid.")
 	}
 	if err != nil {

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// A deadline is a context that ends at a time. Nearly every request is answered
-// from memory and never waits by its context: a timer is made only once one does.
+// A deadline is a context that ends at a time, and not before when the one ends whose
+// values it has. Nearly every request is answered from memory and never waits by its
+// context: a timer is made only once one does.
 type deadline struct {
-	context.Context
-	at    time.Time
-	timed atomic.Pointer[timedContext]
+	values context.Context
+	at     time.Time
+	timed  atomic.Pointer[timedContext]
 }
 
 type timedContext struct {
@@ -22,8 +23,8 @@ type timedContext struct {
 }
 
 // newDeadline returns a context of which end must be called.
-func newDeadline(parent context.Context, at time.Time) *deadline {
-	return &deadline{Context: parent, at: at}
+func newDeadline(values context.Context, at time.Time) *deadline {
+	return &deadline{values: values, at: at}
 }
 
 // end frees what the context has taken.
@@ -41,7 +42,7 @@ func (d *deadline) Done() <-chan struct{} {
 	t := d.timed.Load()
 	if t == nil {
 		t = new(timedContext)
-		t.Context, t.cancel = context.WithDeadline(d.Context, d.at)
+		t.Context, t.cancel = context.WithDeadline(context.WithoutCancel(d.values), d.at)
 		if !d.timed.CompareAndSwap(nil, t) {
 			t.cancel()
 			t = d.timed.Load()
@@ -56,7 +57,7 @@ func (d *deadline) Err() error {
 		if t := d.timed.Load(); t != nil {
 			return t.Context.Err()
 		}
-		return d.Context.Err()
+		return nil
 	}
 	<-d.Done()
 	return context.DeadlineExceeded
@@ -68,5 +69,5 @@ func (d *deadline) Value(key any) any {
 	if t := d.timed.Load(); t != nil {
 		return t.Context.Value(key)
 	}
-	return d.Context.Value(key)
+	return d.values.Value(key)
 }

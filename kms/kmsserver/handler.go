@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/cretula/cretula/internal/sigv4"
+	"github.com/cretula/cretula/internal/uuid"
 	"github.com/cretula/cretula/kms"
 	"github.com/cretula/cretula/kms/kmsapi"
 )
@@ -184,9 +184,9 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	body := read.bytes
 	// The operation ends by itself within milliseconds: a client that closes its
 	// side once it has asked is answered all the same.
-	ctx := newDeadline(context.WithoutCancel(r.Context()), time.Now().Add(operationTimeout))
+	ctx := newDeadline(r.Context(), time.Now().Add(operationTimeout))
 	defer ctx.end()
-	if x.caller, err = h.admit(x, r.WithContext(ctx), body, target); err != nil {
+	if x.caller, err = h.admit(ctx, x, r, body, target); err != nil {
 		return nil, err
 	}
 	x.caller.RequestID = x.id
@@ -341,16 +341,7 @@ func userAgent(r *http.Request) string {
 }
 
 func newRequestID() string {
-	var b [16]byte
+	var b [uuid.Size]byte
 	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	out := make([]byte, 0, 36)
-	for i, part := range [][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
-		if i > 0 {
-			out = append(out, '-')
-		}
-		out = hex.AppendEncode(out, part)
-	}
-	return string(out)
+	return uuid.Of(b)
 }

@@ -113,7 +113,7 @@ func (h *handler) answerSTS(r *http.Request, x *exchange) ([]byte, error) {
 			return nil, h.throttle(limitUnauthenticated)
 		}
 		x.caller = new(kms.Caller)
-	} else if x.caller, err = h.admit(x, r.WithContext(ctx), body, name); err != nil {
+	} else if x.caller, err = h.admit(ctx, x, r, body, name); err != nil {
 		return nil, stsAuthError(err)
 	}
 	x.caller.RequestID = x.id
