@@ -22,10 +22,8 @@ type timedContext struct {
 	cancel context.CancelFunc
 }
 
-// newDeadline returns a context of which end must be called.
-func newDeadline(values context.Context, at time.Time) *deadline {
-	return &deadline{values: values, at: at}
-}
+// set makes a zero deadline the context of which end must be called.
+func (d *deadline) set(values context.Context, at time.Time) { d.values, d.at = values, at }
 
 // end frees what the context has taken.
 func (d *deadline) end() {

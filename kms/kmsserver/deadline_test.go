@@ -12,8 +12,15 @@ import (
 
 type contextKey struct{}
 
+func newDeadline(values context.Context, at time.Time) *deadline {
+	d := new(deadline)
+	d.set(values, at)
+	return d
+}
+
 func TestDeadline(t *testing.T) {
-	parent := context.WithValue(context.Background(), contextKey{}, "value")
+	parent, gone := context.WithCancel(context.WithValue(context.Background(), contextKey{}, "value"))
+	gone() // which ends nothing here
 	at := time.Now().Add(time.Hour)
 	d := newDeadline(parent, at)
 	if got, ok := d.Deadline(); !ok || !got.Equal(at) || d.Err() != nil || d.Value(contextKey{}) != "value" || d.timed.Load() != nil {

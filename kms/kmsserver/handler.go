@@ -52,6 +52,8 @@ type exchange struct {
 	sts bool
 	// headers has the values of those that are of this answer.
 	headers [2]string
+	// deadline is that of the operation.
+	deadline deadline
 }
 
 // Headers of every answer, which nobody changes.
@@ -184,7 +186,8 @@ func (h *handler) answer(r *http.Request, x *exchange) ([]byte, error) {
 	body := read.bytes
 	// The operation ends by itself within milliseconds: a client that closes its
 	// side once it has asked is answered all the same.
-	ctx := newDeadline(r.Context(), time.Now().Add(operationTimeout))
+	ctx := &x.deadline
+	ctx.set(r.Context(), time.Now().Add(operationTimeout))
 	defer ctx.end()
 	if x.caller, err = h.admit(ctx, x, r, body, target); err != nil {
 		return nil, err
