@@ -70,8 +70,8 @@ kms/rootkey/rootkeytest: kms/rootkey kms kms/audit kms/keystore/bolt kms/kmsserv
 kms/ledger: kms/keystore kms/rootkey
 kms/audit: internal/durable reason
 kms/backup: kms/keystore kms/rootkey
-kms: internal/oidc kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256
-kms/kmsserver: kms kms/audit kms/kmsapi kms/keystore internal/sigv4 reason
+kms: internal/oidc kms/backup kms/kmsapi kms/keyspec kms/keystore kms/ledger kms/rootkey kms/audit attestation cms policy policy/explain pcr reason internal/hmac256 internal/uuid
+kms/kmsserver: kms kms/audit kms/kmsapi kms/keystore internal/sigv4 internal/uuid reason
 enclave: nsm cms
 internal/cli: reason
 internal/nitrocli: internal/cli
@@ -80,6 +80,7 @@ internal/memfile:
 internal/pgtest: internal/need
 internal/p384:
 internal/hmac256:
+internal/uuid:
 internal/sigv4:
 internal/httpsig: reason
 internal/oidc:
