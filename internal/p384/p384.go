@@ -49,16 +49,54 @@ func InRange(r, s *big.Int) bool {
 	return r.Sign() > 0 && r.Cmp(order) < 0 && s.Sign() > 0 && s.Cmp(order) < 0
 }
 
-// Verify tells whether r and s are key's signature of a message with that digest.
-// A key on another curve is refused.
-func (i Implementation) Verify(key *ecdsa.PublicKey, digest []byte, r, s *big.Int) bool {
-	if key.Curve != elliptic.P384() || !InRange(r, s) {
+// A Key is a public key for many verifications, by many goroutines at once.
+type Key struct {
+	key *ecdsa.PublicKey
+	// x and y are those of the point where circl is used, and are never changed.
+	x, y big.Int
+}
+
+// size is the length of a coordinate.
+const size = 48
+
+// NewKey returns the Key of a public key on P-384, nil if it is on another curve or
+// no point.
+func NewKey(key *ecdsa.PublicKey) *Key {
+	if key.Curve != elliptic.P384() {
+		return nil
+	}
+	k := &Key{key: key}
+	if !circlAllowed {
+		return k
+	}
+	encoded, err := key.Bytes() // 4, x, y; refuses what is no point
+	if err != nil {
+		return nil
+	}
+	k.x.SetBytes(encoded[1 : 1+size])
+	k.y.SetBytes(encoded[1+size:])
+	return k
+}
+
+// VerifyKey tells whether r and s are key's signature of a message with that digest,
+// which none is if key is nil.
+func (i Implementation) VerifyKey(key *Key, digest []byte, r, s *big.Int) bool {
+	switch {
+	case key == nil || !InRange(r, s):
 		return false
+	case i == Std || !circlAllowed:
+		return ecdsa.Verify(key.key, digest, r, s)
 	}
+	return key.verify(digest, r, s)
+}
+
+// Verify is [Implementation.VerifyKey] for a key that is used once. One on another
+// curve is refused.
+func (i Implementation) Verify(key *ecdsa.PublicKey, digest []byte, r, s *big.Int) bool {
 	if i == Std || !circlAllowed {
-		return ecdsa.Verify(key, digest, r, s)
+		return key.Curve == elliptic.P384() && InRange(r, s) && ecdsa.Verify(key, digest, r, s)
 	}
-	return verify(key, digest, r, s)
+	return i.VerifyKey(NewKey(key), digest, r, s)
 }
 
 // VerifyASN1 is [Implementation.Verify] for a signature that is an
@@ -76,12 +114,7 @@ func (i Implementation) VerifyASN1(key *ecdsa.PublicKey, digest, signature []byt
 }
 
 // verify has the steps of SEC 1 §4.1.4 from the third on.
-func verify(key *ecdsa.PublicKey, digest []byte, r, s *big.Int) bool {
-	encoded, err := key.Bytes() // 4, x, y; refuses what is no point
-	if err != nil {
-		return false
-	}
-	const size = 48
+func (k *Key) verify(digest []byte, r, s *big.Int) bool {
 	if len(digest) > size {
 		digest = digest[:size]
 	}
@@ -89,9 +122,6 @@ func verify(key *ecdsa.PublicKey, digest []byte, r, s *big.Int) bool {
 	w := new(big.Int).ModInverse(s, order)
 	e.Mul(e, w).Mod(e, order)
 	w.Mul(r, w).Mod(w, order)
-	var x, y big.Int
-	x.SetBytes(encoded[1 : 1+size])
-	y.SetBytes(encoded[1+size:])
-	sum, zero := combinedMult(&x, &y, e.Bytes(), w.Bytes())
+	sum, zero := combinedMult(&k.x, &k.y, e.Bytes(), w.Bytes())
 	return !zero && sum.Mod(sum, order).Cmp(r) == 0
 }

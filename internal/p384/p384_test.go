@@ -39,6 +39,12 @@ func compare(t testing.TB, what string, key *ecdsa.PublicKey, digest []byte, r, 
 	if std != fast {
 		t.Fatalf("%s: crypto/ecdsa %v, circl %v: digest %x r %x s %x", what, std, fast, digest, r, s)
 	}
+	known := NewKey(key)
+	for range 2 {
+		if Std.VerifyKey(known, digest, r, s) != std || Circl.VerifyKey(known, digest, r, s) != std {
+			t.Fatalf("%s: otherwise under a kept key: digest %x r %x s %x", what, digest, r, s)
+		}
+	}
 	return std
 }
 
@@ -181,6 +187,12 @@ func TestOtherCurves(t *testing.T) {
 		if i.VerifyASN1(&key.PublicKey, digest[:], signature) || i.Verify(&key.PublicKey, digest[:], big.NewInt(1), big.NewInt(1)) {
 			t.Errorf("%v takes a key on P-256", i)
 		}
+		if i.VerifyKey(nil, digest[:], big.NewInt(1), big.NewInt(1)) {
+			t.Errorf("%v takes no key at all", i)
+		}
+	}
+	if NewKey(&key.PublicKey) != nil {
+		t.Error("a key on P-256 is made ready")
 	}
 }
 
