@@ -110,8 +110,8 @@ func (w *walker) where(off int) int {
 }
 
 // inside returns a walker of the content of a string that w has just read.
-func (w *walker) inside(h head, content []byte) *walker {
-	inner := &walker{data: content, f: w.f}
+func (w *walker) inside(h head, content []byte) walker {
+	inner := walker{data: content, f: w.f}
 	if h.indefinite() {
 		inner.base = w.where(h.at + 1)
 		inner.joined = w.data[h.at+1 : w.off]

@@ -11,7 +11,7 @@ import (
 )
 
 // checkExpectation compares what could be read of the document with e.
-func (c *check) checkExpectation(e Expectation) {
+func (c *check) checkExpectation(e *Expectation) {
 	if e.PCRs.Len() == 0 && !e.AllowAnyImage {
 		c.f.add(ruleExpectEmpty, "nothing is expected of the image: no register is given, and any image is not allowed")
 	}
@@ -44,7 +44,7 @@ func (c *check) checkExpectation(e Expectation) {
 	}
 }
 
-func (c *check) checkFreshness(e Expectation) {
+func (c *check) checkFreshness(e *Expectation) {
 	age := c.at.Sub(c.u.timestamp)
 	if limit := cmp.Or(e.MaxAge, DefaultMaxAge); age > limit && !e.AllowAnyAge {
 		c.f.addField(ruleAge, c.u.at.timestamp, "made %s, %v before the time of the check; the limit is %v", stamp(c.u.timestamp), age.Round(time.Second), limit)

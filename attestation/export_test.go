@@ -4,6 +4,7 @@ package attestation
 
 import (
 	"crypto/x509"
+	"hash/maphash"
 	"testing"
 )
 
@@ -28,18 +29,30 @@ func (v *Verifier) Cached() int {
 
 // FloodCache puts n certificates that nobody will ask for into the cache.
 func (v *Verifier) FloodCache(n, from int) {
-	cert := new(x509.Certificate)
 	for i := from; i < from+n; i++ {
-		v.cache.put(cacheKey{0: byte(i), 1: byte(i >> 8), 2: byte(i >> 16), 31: 1}, cert)
+		der := []byte{byte(i), byte(i >> 8), byte(i >> 16)}
+		v.cache.put(&certificate{Certificate: &x509.Certificate{Raw: der}})
 	}
+}
+
+// MistakeCached has the certificate found that is remembered where asked is looked
+// for, as if both had the same hash.
+func (v *Verifier) MistakeCached(asked, remembered []byte) {
+	v.cache.mu.Lock()
+	defer v.cache.mu.Unlock()
+	cert := v.cache.young[maphash.Bytes(v.cache.seed, remembered)]
+	if cert == nil {
+		panic("it is not remembered")
+	}
+	v.cache.young[maphash.Bytes(v.cache.seed, asked)] = cert
 }
 
 // CheckRoles runs what is checked of certificates without signatures and time,
 // and returns the rules that they break.
 func CheckRoles(ders [][]byte) (broken []string, chain []*x509.Certificate) {
-	c := &check{v: &Verifier{}, u: &Unverified{moduleID: "i-0-enc0", kind: KindEnclave}, ders: ders}
+	c := &check{v: &Verifier{}, u: Unverified{moduleID: "i-0-enc0", kind: KindEnclave}, ders: ders}
 	c.parseChain(nil)
-	checkChain(&c.f, c.u, c.chain)
+	checkChain(&c.f, &c.u, c.chain)
 	c.noteChain()
 	for _, p := range c.f.list {
 		broken = append(broken, p.Rule)

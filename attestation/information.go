@@ -123,27 +123,17 @@ var subjectOrders = [chainLength][]int{
 
 // subjectValues are the values that are the same everywhere but for the state,
 // which the zone's certificate abbreviates.
-var subjectValues = map[int]string{6: "US", 10: "Amazon", 11: "AWS", 7: "Seattle"}
+var subjectValues = [...]string{6: "US", 10: "Amazon", 11: "AWS", 7: "Seattle"}
 
 func (c *check) noteSubjects() {
 	partition := strings.TrimSuffix(c.chain[0].Subject.CommonName, ".nitro-enclaves")
 	region := ""
+	instance, _, _ := strings.Cut(c.u.moduleID, moduleMark(c.u.kind))
 	for i, cert := range c.chain[1:] {
 		i++
-		name := cert.Subject.CommonName
 		ok := subjectHasOrder(cert, i)
-		// A foreign root stands above names of AWS's scheme, too.
-		for _, suffix := range []string{".aws", "." + partition} {
-			if i < chainLength-1 {
-				suffix += ".nitro-enclaves"
-			}
-			if rest, found := strings.CutSuffix(name, suffix); found {
-				name = rest
-				break
-			}
-		}
+		name, named := cutPartition(cert.Subject.CommonName, partition, i < chainLength-1)
 		owner, place, _ := strings.Cut(name, ".")
-		instance, _, _ := strings.Cut(c.u.moduleID, "-"+moduleMark(c.u.kind))
 		switch i {
 		case 1:
 			ok = ok && isHex(owner)
@@ -155,19 +145,38 @@ func (c *check) noteSubjects() {
 		case 4:
 			ok = ok && owner == c.u.moduleID && place == region
 		}
-		if !ok || strings.HasSuffix(place, ".nitro-enclaves") || name == cert.Subject.CommonName {
+		if !ok || strings.HasSuffix(place, ".nitro-enclaves") || !named {
 			c.f.note(infoSubject, c.u.certificateAt(i, len(c.chain)), "%s has the subject %.200q, which is not the scheme of its position",
 				position(i, len(c.chain)), cert.Subject.String())
 		}
 	}
 }
 
-// moduleMark is what stands between the instance's id and the enclave's.
+// cutPartition cuts off what names of a partition end with, those of CAs and of
+// leaves, and tells whether it was there. A foreign root stands above names of AWS's
+// scheme, too.
+func cutPartition(name, partition string, ca bool) (rest string, found bool) {
+	rest = name
+	if ca {
+		if rest, found = strings.CutSuffix(name, ".nitro-enclaves"); !found {
+			return name, false
+		}
+	}
+	for _, last := range [...]string{"aws", partition} {
+		if before, ok := strings.CutSuffix(rest, last); ok && strings.HasSuffix(before, ".") {
+			return strings.TrimSuffix(before, "."), true
+		}
+	}
+	return name, false
+}
+
+// moduleMark is what stands between the instance's id and the number of the
+// enclave.
 func moduleMark(kind Kind) string {
 	if kind == KindNitroTPM {
-		return "tpm"
+		return "-tpm"
 	}
-	return "enc"
+	return "-enc"
 }
 
 // isHex tells whether s is a number of 8 bytes, which AWS writes without leading

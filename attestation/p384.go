@@ -82,7 +82,7 @@ func splitSignature(signature []byte) (r, s *big.Int, ok bool) {
 // documentSigned tells whether r and s are key's signature over the
 // Sig_structure of RFC 9052 §4.4, with empty external data. That structure has
 // its own, preferred encoding, however the document was encoded.
-func documentSigned(p p384.Implementation, key *ecdsa.PublicKey, protected, payload []byte, r, s *big.Int) bool {
+func documentSigned(p p384.Implementation, key *p384.Key, protected, payload []byte, r, s *big.Int) bool {
 	var buf [9]byte
 	h := sha512.New384()
 	h.Write([]byte("\x84\x6aSignature1"))
@@ -91,5 +91,6 @@ func documentSigned(p p384.Implementation, key *ecdsa.PublicKey, protected, payl
 	h.Write([]byte{0x40})
 	h.Write(appendHead(buf[:0], majorBytes, uint64(len(payload))))
 	h.Write(payload)
-	return p.Verify(key, h.Sum(nil), r, s)
+	var sum [sha512.Size384]byte
+	return p.VerifyKey(key, h.Sum(sum[:0]), r, s)
 }

@@ -116,7 +116,8 @@ func ParseLenient(document []byte) (*Unverified, error) {
 
 func parseAt(level Level, document []byte, maxField int) (*Unverified, error) {
 	f := findings{level: level}
-	u := parse(document, &f, maxField)
+	u := new(Unverified)
+	u.parse(bytes.Clone(document), &f, maxField)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -124,27 +125,25 @@ func parseAt(level Level, document []byte, maxField int) (*Unverified, error) {
 	return u, nil
 }
 
-// parse reads as much of the document as can be read. What was not found is
-// zero in the result, and then there are findings.
-func parse(document []byte, f *findings, maxField int) *Unverified {
-	u := &Unverified{maxField: maxField}
+// parse reads as much of the document into u, which is zero, as can be read, and
+// refers to document. What was not found stays zero, and then there are findings.
+func (u *Unverified) parse(document []byte, f *findings, maxField int) {
+	u.maxField = maxField
 	if len(document) == 0 || len(document) > MaxDocumentSize {
 		f.add(ruleSize, "the document has %d bytes, not 1 to %d", len(document), MaxDocumentSize)
-		return u
+		return
 	}
-	w := &walker{data: bytes.Clone(document), f: f}
-	payload, err := u.readEnvelope(w)
-	f.addFault(err)
-	if payload != nil {
+	var payload walker
+	f.addFault(u.readEnvelope(&walker{data: document, f: f}, &payload))
+	if payload.data != nil {
 		u.payload = payload.data
-		f.addFault(u.readPayload(payload))
+		f.addFault(u.readPayload(&payload))
 	}
-	return u
 }
 
-// readEnvelope reads the COSE_Sign1 array of RFC 9052 §4.2 and returns a walker of
-// the payload, nil if there is none.
-func (u *Unverified) readEnvelope(w *walker) (payload *walker, err error) {
+// readEnvelope reads the COSE_Sign1 array of RFC 9052 §4.2 and makes payload a
+// walker of the payload, unless there is none.
+func (u *Unverified) readEnvelope(w, payload *walker) error {
 	h, err := w.next()
 	for err == nil && h.major == majorTag {
 		if h.arg != 18 || u.tagged18 {
@@ -157,10 +156,10 @@ func (u *Unverified) readEnvelope(w *walker) (payload *walker, err error) {
 		h, err = w.next()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if h.major != majorArray || !h.indefinite() && h.arg != 4 {
-		return nil, w.stop(ruleArray, h.at, "the document is %v, not an array of four", describeLength(h))
+		return w.stop(ruleArray, h.at, "the document is %v, not an array of four", describeLength(h))
 	}
 	parts := 0
 	err = w.elements(h, func(i int) error {
@@ -171,24 +170,22 @@ func (u *Unverified) readEnvelope(w *walker) (payload *walker, err error) {
 		case 1:
 			return readUnprotected(w)
 		case 2:
-			var err error
-			payload, err = readPayloadString(w)
-			return err
+			return readPayloadString(w, payload)
 		case 3:
 			return u.readSignature(w)
 		}
 		return w.stop(ruleArray, w.off, "the COSE array has more than four elements")
 	})
 	if err != nil {
-		return payload, err
+		return err
 	}
 	if parts != 4 {
-		return payload, w.stop(ruleArray, h.at, "the COSE array has %d elements, not four", parts)
+		return w.stop(ruleArray, h.at, "the COSE array has %d elements, not four", parts)
 	}
 	if left := len(w.data) - w.off; left > 0 {
 		w.flag(ruleTrailing, w.off, "%d bytes follow the COSE array", left)
 	}
-	return payload, nil
+	return nil
 }
 
 // readProtected reads the protected header and the map within it.
@@ -208,7 +205,8 @@ func (u *Unverified) readProtected(w *walker) error {
 		w.flag(ruleAlgorithm, h.at, "the protected header is empty and names no algorithm")
 		return nil
 	}
-	w.f.addFault(readHeaderMap(w.inside(h, u.protected)))
+	inner := w.inside(h, u.protected)
+	w.f.addFault(readHeaderMap(&inner))
 	return nil
 }
 
@@ -279,24 +277,25 @@ func readUnprotected(w *walker) error {
 	return nil
 }
 
-func readPayloadString(w *walker) (*walker, error) {
+func readPayloadString(w, payload *walker) error {
 	h, err := w.next()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if h.major != majorBytes {
 		w.flag(rulePayload, h.at, "the payload is %v, not a byte string", h)
-		return nil, w.rest(h, 0)
+		return w.rest(h, 0)
 	}
-	payload, err := w.content(h)
+	content, err := w.content(h)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(payload) == 0 || len(payload) > MaxPayloadSize {
-		w.flag(rulePayload, h.at, "the payload has %d bytes, not 1 to %d", len(payload), MaxPayloadSize)
-		return nil, nil
+	if len(content) == 0 || len(content) > MaxPayloadSize {
+		w.flag(rulePayload, h.at, "the payload has %d bytes, not 1 to %d", len(content), MaxPayloadSize)
+		return nil
 	}
-	return w.inside(h, payload), nil
+	*payload = w.inside(h, content)
+	return nil
 }
 
 // signatureSize is the length of r and s of ES384, RFC 9053 §2.1.

@@ -54,7 +54,7 @@ func (u *Unverified) readPayload(w *walker) error {
 		if err != nil {
 			return err
 		}
-		return u.readField(w, string(name), at, &found)
+		return u.readField(w, name, at, &found)
 	})
 	if err != nil {
 		return err
@@ -67,41 +67,41 @@ func (u *Unverified) readPayload(w *walker) error {
 	return nil
 }
 
-func (u *Unverified) readField(w *walker, name string, key int, found *seen) (err error) {
+func (u *Unverified) readField(w *walker, key []byte, keyAt int, found *seen) (err error) {
 	at := w.where(w.off)
-	switch name {
+	switch string(key) {
 	case "module_id":
 		found.moduleID = true
-		u.moduleID, err = w.textField(ruleModuleID, name, func(s string) bool { return s != "" })
+		u.moduleID, err = w.textField(ruleModuleID, "module_id", func(s string) bool { return s != "" })
 	case "digest":
 		found.digest = true
-		u.digest, err = w.textField(ruleDigest, name, func(s string) bool { return s == "SHA384" })
+		u.digest, err = w.textField(ruleDigest, "digest", func(s string) bool { return s == "SHA384" })
 	case "timestamp":
 		found.timestamp, u.at.timestamp = true, at
 		err = u.readTimestamp(w)
 	case "pcrs":
 		found.pcrs, u.at.registers = true, at
-		err = u.readRegisters(w, name, KindEnclave)
+		err = u.readRegisters(w, "pcrs", KindEnclave)
 	case "nitrotpm_pcrs":
 		found.nitroTPM, u.at.registers = true, at
-		err = u.readRegisters(w, name, KindNitroTPM)
+		err = u.readRegisters(w, "nitrotpm_pcrs", KindNitroTPM)
 	case "certificate":
 		found.certificate, u.at.leaf = true, at
-		u.leaf, err = w.bytesField(ruleCertificate, name, certificateField)
+		u.leaf, err = w.bytesField(ruleCertificate, "certificate", certificateField)
 	case "cabundle":
 		found.cabundle = true
 		err = u.readBundle(w)
 	case "public_key":
 		found.publicKey, u.at.publicKey = true, at
-		u.publicKey, err = w.bytesField(rulePublicKey, name, limits{most: u.maxField, nullable: true})
+		u.publicKey, err = w.bytesField(rulePublicKey, "public_key", limits{most: u.maxField, nullable: true})
 	case "user_data":
 		found.userData, u.at.userData = true, at
-		u.userData, err = w.bytesField(ruleUserData, name, limits{most: u.maxField, nullable: true})
+		u.userData, err = w.bytesField(ruleUserData, "user_data", limits{most: u.maxField, nullable: true})
 	case "nonce":
 		found.nonce, u.at.nonce = true, at
-		u.nonce, err = w.bytesField(ruleNonce, name, limits{most: u.maxField, nullable: true})
+		u.nonce, err = w.bytesField(ruleNonce, "nonce", limits{most: u.maxField, nullable: true})
 	default:
-		w.f.note(infoUnknownKey, w.where(key), "the payload has the unknown key %.64q", name)
+		w.f.note(infoUnknownKey, w.where(keyAt), "the payload has the unknown key %.64q", key)
 		err = w.skip(1)
 	}
 	return err
@@ -158,10 +158,11 @@ func (w *walker) textField(rule ruleID, name string, good func(string) bool) (st
 		return "", w.rest(h, 1)
 	}
 	content, err := w.content(h)
-	if err == nil && !good(string(content)) {
+	text := string(content)
+	if err == nil && !good(text) {
 		w.flag(rule, h.at, "%s is %.64q", name, content)
 	}
-	return string(content), err
+	return text, err
 }
 
 // limits are those of a byte string.

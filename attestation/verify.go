@@ -4,10 +4,14 @@ package attestation
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"hash/maphash"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cretula/cretula/internal/p384"
@@ -57,6 +61,7 @@ type trustedRoot struct {
 // refused with a [*reason.Error].
 func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	v := &Verifier{now: o.Now, p384: o.P384.implementation()}
+	v.cache.seed = maphash.MakeSeed()
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -197,14 +202,15 @@ func (v *Verifier) Verify(document []byte, e Expectation) (*Document, error) {
 // the Verifier does not remember them; it is not called if there are none. An error of
 // it ends the verification and is what VerifyLimited returns.
 func (v *Verifier) VerifyLimited(document []byte, e Expectation, unknown func(signatures int) error) (*Document, error) {
-	c, err := v.check(document, e, unknown)
-	if err != nil {
+	c := v.begin()
+	defer c.end()
+	if err := c.run(document, &e, unknown); err != nil {
 		return nil, err
 	}
 	if err := c.f.err(); err != nil {
 		return nil, err
 	}
-	u := c.u
+	u := &c.u
 	trust := c.trust()
 	return &Document{
 		Kind:        u.kind,
@@ -215,10 +221,10 @@ func (v *Verifier) VerifyLimited(document []byte, e Expectation, unknown func(si
 		Timestamp:   u.timestamp,
 		Digest:      u.digest,
 		PCRs:        u.pcrs,
-		PublicKey:   u.publicKey,
-		UserData:    u.userData,
-		Nonce:       u.nonce,
-		Chain:       c.chain,
+		PublicKey:   bytes.Clone(u.publicKey),
+		UserData:    bytes.Clone(u.userData),
+		Nonce:       bytes.Clone(u.nonce),
+		Chain:       slices.Clone(c.chain),
 		PayloadHash: sha256.Sum256(u.payload),
 
 		RevocationChecked: c.checkedRevocations(),
@@ -227,39 +233,58 @@ func (v *Verifier) VerifyLimited(document []byte, e Expectation, unknown func(si
 	}, nil
 }
 
-// A check is the state of one verification.
+// A check is the state of one verification. It refers to the document, and nothing
+// that outlives it may refer to it.
 type check struct {
 	v *Verifier
 	f findings
 	// u may be incomplete, and chain may have nil members, if f is not empty.
-	u *Unverified
+	u Unverified
 	// ders are the certificates, root first, leaf last; none if leaf or bundle
 	// could not be read.
 	ders  [][]byte
 	chain []*x509.Certificate
-	// keys are those of the cache, for certificates whose issuer could be read;
-	// known says that the signature was found good before.
-	keys  [maxBundle + 1]cacheKey
-	known [maxBundle + 1]bool
+	// known are certificates whose signature was found good before, nil for others.
+	known [maxBundle + 1]*certificate
+	// leafKey is the leaf's, if it is not known.
+	leafKey *p384.Key
 	// root is the trusted root that the chain begins with, nil if there is none.
 	root       *trustedRoot
 	revocation [maxBundle + 1]Revocation
 	at         time.Time
+	// ownDERs and ownChain are what ders and chain of a genuine document are in.
+	ownDERs  [chainLength][]byte
+	ownChain [chainLength]*x509.Certificate
 }
 
-// check fails only with an error of unknown, which may be nil.
-func (v *Verifier) check(document []byte, e Expectation, unknown func(int) error) (*check, error) {
-	c := &check{v: v}
+// checks are those at rest, zero.
+var checks = sync.Pool{New: func() any { return new(check) }}
+
+// begin returns the state of a verification that has to be ended.
+func (v *Verifier) begin() *check {
+	c := checks.Get().(*check)
+	c.v = v
+	return c
+}
+
+func (c *check) end() {
+	*c = check{}
+	checks.Put(c)
+}
+
+// run checks everything. It fails only with an error of unknown, which may be nil.
+func (c *check) run(document []byte, e *Expectation, unknown func(int) error) error {
 	c.f.level = e.level()
-	c.u = parse(document, &c.f, e.maxField())
+	c.u.bundle = c.ownDERs[:0]
+	c.u.parse(document, &c.f, e.maxField())
 	c.setTime(e)
-	c.ders = c.u.UnverifiedCertificates()
-	if len(c.ders) > 0 {
+	if len(c.u.bundle) > 0 && c.u.leaf != nil {
+		c.ders = append(c.u.bundle, c.u.leaf)
 		c.checkRoot()
 		if err := c.parseChain(unknown); err != nil {
-			return nil, err
+			return err
 		}
-		checkChain(&c.f, c.u, c.chain)
+		checkChain(&c.f, &c.u, c.chain)
 		c.noteChain()
 		c.checkTimes(e)
 	}
@@ -272,7 +297,7 @@ func (v *Verifier) check(document []byte, e Expectation, unknown func(int) error
 	if c.trust() != 0 {
 		c.remember()
 	}
-	return c, nil
+	return nil
 }
 
 // parseChain parses the certificates, root first, or takes them from the cache.
@@ -282,16 +307,15 @@ func (c *check) parseChain(unknown func(int) error) error {
 	if c.f.has(reason.Malformed) || c.root == nil || len(c.ders) != chainLength {
 		unknown = nil // no signature will be checked
 	}
-	c.chain = make([]*x509.Certificate, len(c.ders))
+	c.chain = append(c.ownChain[:0], make([]*x509.Certificate, len(c.ders))...)
 	for i, der := range c.ders {
 		if i == 0 && c.root != nil {
 			c.chain[0] = c.root.cert
 			continue
 		}
 		if i > 0 && c.root != nil && c.chain[i-1] != nil {
-			c.keys[i] = keyUnder(c.chain[i-1], der)
-			if cert := c.v.cache.get(c.keys[i]); cert != nil {
-				c.chain[i], c.known[i] = cert, true
+			if known := c.v.cache.get(c.chain[i-1], der); known != nil {
+				c.chain[i], c.known[i] = known.Certificate, known
 				continue
 			}
 		}
@@ -316,14 +340,19 @@ func (c *check) parseChain(unknown func(int) error) error {
 // remember puts the certificates of a genuine document into the cache.
 func (c *check) remember() {
 	for i, cert := range c.chain {
-		if i > 0 && !c.known[i] {
-			c.v.cache.put(c.keys[i], cert)
+		if i == 0 || c.known[i] != nil {
+			continue
 		}
+		known := &certificate{Certificate: cert, under: bytes.Clone(c.chain[i-1].RawSubjectPublicKeyInfo)}
+		if i == len(c.chain)-1 {
+			known.key = c.leafKey
+		}
+		c.v.cache.put(known)
 	}
 }
 
 // setTime chooses the time of the check.
-func (c *check) setTime(e Expectation) {
+func (c *check) setTime(e *Expectation) {
 	switch {
 	case e.AllowDocumentTime:
 		c.at = c.u.timestamp
@@ -339,9 +368,8 @@ func (c *check) setTime(e Expectation) {
 
 // checkRoot checks that the first certificate is a trusted root.
 func (c *check) checkRoot() {
-	first := FingerprintOf(c.ders[0])
 	for i := range c.v.roots {
-		if c.v.roots[i].fingerprint == first {
+		if bytes.Equal(c.v.roots[i].cert.Raw, c.ders[0]) {
 			c.root = &c.v.roots[i]
 			return
 		}
@@ -350,7 +378,7 @@ func (c *check) checkRoot() {
 	for i, root := range c.v.roots {
 		wanted[i] = root.fingerprint.String()
 	}
-	c.f.addField(ruleRoot, c.u.certificateAt(0, len(c.ders)), "the chain ends in %v, trusted is %s", first, strings.Join(wanted, " or "))
+	c.f.addField(ruleRoot, c.u.certificateAt(0, len(c.ders)), "the chain ends in %v, trusted is %s", FingerprintOf(c.ders[0]), strings.Join(wanted, " or "))
 }
 
 // trust returns whose word the document is, 0 if that was not established.
@@ -364,7 +392,7 @@ func (c *check) trust() Trust {
 // checkTimes checks the validity of every certificate and the place of the
 // document's timestamp in the leaf's. A timestamp that is to be the time of the
 // check and could not be read was reported.
-func (c *check) checkTimes(e Expectation) {
+func (c *check) checkTimes(e *Expectation) {
 	for i, cert := range c.chain {
 		if cert != nil && !(e.AllowDocumentTime && c.u.timestamp.IsZero()) {
 			checkValidity(&c.f, c.u.subject(i, len(c.chain)), cert, c.at)
@@ -381,6 +409,15 @@ func (c *check) checkTimes(e Expectation) {
 	}
 }
 
+// prepare returns the leaf's key for verification.
+func (c *check) prepare(key *ecdsa.PublicKey) *p384.Key {
+	if known := c.known[len(c.chain)-1]; known != nil && known.key != nil {
+		return known.key
+	}
+	c.leafKey = p384.NewKey(key)
+	return c.leafKey
+}
+
 // checkSignature checks the COSE signature under the leaf's key.
 func (c *check) checkSignature() {
 	key := keyOf(c.chain[len(c.chain)-1])
@@ -391,7 +428,7 @@ func (c *check) checkSignature() {
 	switch {
 	case !ok:
 		c.f.addField(ruleSignatureRange, c.u.at.signature, "r or s of the signature is not between 1 and the order of P-384")
-	case !documentSigned(c.v.p384, key, c.u.protected, c.u.payload, r, s):
+	case !documentSigned(c.v.p384, c.prepare(key), c.u.protected, c.u.payload, r, s):
 		c.f.addField(ruleSignature, c.u.at.signature, "the signature is not the leaf key's over this payload")
 	}
 }
