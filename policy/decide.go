@@ -2,8 +2,6 @@
 
 package policy
 
-import "slices"
-
 // verdicts are what the policies of each kind, and the grants, come to.
 type verdicts struct {
 	key, identity, boundary, session tally
@@ -20,7 +18,10 @@ func (t *tally) emptied() tally {
 }
 
 func (d *Decision) allow(cause Cause, by ...[]StatementRef) {
-	d.Allowed, d.Cause, d.By = true, cause, slices.Concat(by...)
+	d.Allowed, d.Cause = true, cause
+	for _, refs := range by {
+		d.By = append(d.By, refs...)
+	}
 }
 
 // decide adds up. The order of what is missing, where something is, is that in
@@ -34,7 +35,7 @@ func (d *Decision) decide(in *Input, v *verdicts) {
 		{CauseBoundaryDeny, &v.boundary}, {CauseSessionDeny, &v.session},
 	} {
 		if len(deny.tally.denies) > 0 {
-			d.Cause, d.By = deny.cause, slices.Clone(deny.tally.denies)
+			d.Cause, d.By = deny.cause, append(d.By, deny.tally.denies...)
 			return
 		}
 	}

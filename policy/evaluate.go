@@ -138,7 +138,7 @@ func Evaluate(in Input) Decision {
 	e := evaluations.Get().(*evaluation)
 	e.evaluate(&in)
 	d := e.decision
-	*e = evaluation{verdicts: e.verdicts.emptied()}
+	*e = evaluation{verdicts: e.verdicts.emptied()} // the rest of the memory is the decision's
 	evaluations.Put(e)
 	return d
 }
@@ -146,12 +146,29 @@ func Evaluate(in Input) Decision {
 // evaluations has the memory of those that are done.
 var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
 
+// An Evaluator makes decisions, one after the other in the same memory, for who makes
+// many. Its zero value is ready. It may not be copied, and is used by one goroutine.
+type Evaluator struct{ evaluation evaluation }
+
+// Evaluate decides as [Evaluate] does. The decision, with all that is in it, is good
+// until the next call of Evaluate or Reset.
+func (e *Evaluator) Evaluate(in *Input) *Decision {
+	e.Reset()
+	e.evaluation.evaluate(in)
+	return &e.evaluation.decision
+}
+
+// Reset forgets the last decision. Of its memory it keeps what ordinary policies need.
+func (e *Evaluator) Reset() {
+	e.evaluation = evaluation{verdicts: e.evaluation.verdicts.emptied(), memory: e.evaluation.memory.emptied()}
+}
+
 func (e *evaluation) evaluate(in *Input) {
 	e.request = in.Request
 	req, d, v := &e.request, &e.decision, &e.verdicts
 	d.Trace = Trace{
 		Principal: req.Principal, Action: req.Action, Resource: req.Resource,
-		TakesRecipient: req.TakesRecipient, Document: req.Document, Policies: make([]PolicyTrace, 0, 2+len(in.Identity)+len(in.Session)),
+		TakesRecipient: req.TakesRecipient, Document: req.Document, Policies: atLeast(e.memory.policies, 2+len(in.Identity)+len(in.Session)),
 	}
 	p := &d.Trace.Principal
 	for _, s := range []*string{&p.ARN, &p.RoleARN, &p.UserARN, &p.UniqueID, &d.Trace.Action, &d.Trace.Resource, &d.Trace.Document} {
@@ -184,7 +201,12 @@ func (e *evaluation) evaluate(in *Input) {
 	if in.KeyPolicy != nil {
 		v.grants = e.grants(in.Grants)
 	}
+	d.By = e.memory.by
 	d.decide(in, v)
+	if len(d.By) == 0 {
+		d.By = nil
+	}
+	e.memory.policies, e.memory.by = d.Trace.Policies, d.By
 	if cause, differs := trustCauses[d.Cause]; differs && in.TrustPolicy != nil {
 		d.Cause = cause
 	}

@@ -19,21 +19,32 @@ type evaluation struct {
 
 	decision Decision
 	verdicts verdicts
+	memory   memory
 }
 
 // policy runs every statement of p and adds what it comes to.
 func (e *evaluation) policy(p *Policy, kind, name string, sum *tally) {
 	e.trace.clip(&name)
-	t := PolicyTrace{Kind: kind, Name: name, Statements: make([]StatementTrace, 0, min(len(p.Statements), 16))}
+	t := PolicyTrace{Kind: kind, Name: name}
+	m := &e.memory
+	m.statements = atLeast(m.statements, min(len(p.Statements), 16))
+	first := len(m.statements)
 	for i := range p.Statements {
 		s := &p.Statements[i]
+		before := *m
 		st, reach := e.statement(s, p.Kind)
 		st.Index = i
 		if st.Applied {
 			sum.add(s.Effect, reach, StatementRef{Kind: t.Kind, Policy: name, Index: i, Sid: st.Sid})
 		}
-		e.trace.add(&t, st, &e.budget)
+		if e.trace.admits(&st, &e.budget) {
+			m.statements = append(m.statements, st)
+		} else {
+			clear(m.conditions[len(before.conditions):])
+			*m = before
+		}
 	}
+	t.Statements = slices.Clip(m.statements[first:])
 	if cost := statementCost + len(name); cost <= e.budget {
 		e.budget -= cost
 		e.trace.Policies = append(e.trace.Policies, t)
@@ -70,28 +81,38 @@ func (e *evaluation) statement(s *Statement, kind Kind) (StatementTrace, reach) 
 		t.Replaced = how == notNamed && len(e.ids) > 0 && s.reach(&e.request.Principal, nil, e.bounded) != notNamed
 		t.Delegates = how == byAccount && s.Effect == Allow
 	}
+	failed := len(e.memory.failed)
+	fails := func(element Element) { e.memory.failed = append(e.memory.failed, element) }
 	if how == notNamed {
-		t.Failed = append(t.Failed, ElementPrincipal)
+		fails(ElementPrincipal)
 	}
 	if !s.matchAction(e.action) {
-		t.Failed = append(t.Failed, ElementAction)
+		fails(ElementAction)
 	}
 	if !s.onRole && !s.matchResource(e.request.Resource, &e.env) {
-		t.Failed = append(t.Failed, ElementResource)
+		fails(ElementResource)
 	}
-	if len(s.Condition) > 0 {
-		t.Conditions = make([]ConditionTrace, len(s.Condition))
+	if len(s.Condition) > 0 && !e.conditions(s, &t) {
+		fails(ElementCondition)
 	}
-	all := true
-	for i := range s.Condition {
-		t.Conditions[i] = s.Condition[i].evaluate(&e.env, s.Effect)
-		all = all && t.Conditions[i].Matched
+	if t.Applied = len(e.memory.failed) == failed; !t.Applied {
+		t.Failed = slices.Clip(e.memory.failed[failed:])
 	}
-	if !all {
-		t.Failed = append(t.Failed, ElementCondition)
-	}
-	t.Applied = len(t.Failed) == 0
 	return t, how
+}
+
+// conditions decides every condition of the statement and tells whether all match.
+func (e *evaluation) conditions(s *Statement, t *StatementTrace) bool {
+	m := &e.memory
+	m.conditions = atLeast(m.conditions, len(s.Condition))
+	first, all := len(m.conditions), true
+	for i := range s.Condition {
+		c := s.Condition[i].evaluate(&e.env, s.Effect)
+		m.conditions = append(m.conditions, c)
+		all = all && c.Matched
+	}
+	t.Conditions = slices.Clip(m.conditions[first:])
+	return all
 }
 
 // matchAction takes the action in lower case.

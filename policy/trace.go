@@ -201,9 +201,9 @@ const (
 	grantCost     = 80
 )
 
-// add appends the statement unless the trace is full. The statement shares its
-// strings with policy and request.
-func (t *Trace) add(p *PolicyTrace, s StatementTrace, budget *int) {
+// admits tells whether there is room for the statement, and takes it. The statement
+// shares its strings with policy and request.
+func (t *Trace) admits(s *StatementTrace, budget *int) bool {
 	cost := statementCost + t.clip(&s.Sid)
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
@@ -215,10 +215,10 @@ func (t *Trace) add(p *PolicyTrace, s StatementTrace, budget *int) {
 	}
 	if *budget-cost < floor {
 		t.Truncated = true
-		return
+		return false
 	}
 	*budget -= cost
-	p.Statements = append(p.Statements, s)
+	return true
 }
 
 // addGrant appends the grant unless the trace is full. What is not for the caller
