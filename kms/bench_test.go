@@ -31,46 +31,64 @@ func (nowhere) Find(context.Context, string) (audit.Entry, error) {
 	return audit.Entry{}, audit.ErrNotFound
 }
 
-// BenchmarkCall is what a Decrypt costs beside HTTP, its signature and the audit log.
-func BenchmarkCall(b *testing.B) {
-	const account, region = "000000000000", "us-east-1"
-	ctx, dir := b.Context(), b.TempDir()
+const testAccount = "000000000000"
+
+// newTestServer returns a server over a new store.
+func newTestServer(tb testing.TB, log AuditLog, roots ...*x509.Certificate) *Server {
+	tb.Helper()
+	dir := tb.TempDir()
 	root, err := rootkey.CreateFile(filepath.Join(dir, "root", "key"))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	store, err := bolt.Create(filepath.Join(dir, "store", "db"))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer store.Close()
-	l, err := ledger.Create(ctx, store, root, ledger.Meta{Emulated: true, Account: account})
+	tb.Cleanup(func() { store.Close() })
+	l, err := ledger.Create(tb.Context(), store, root, ledger.Meta{Emulated: true, Account: testAccount})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
+	s, err := New(Config{Ledger: l, RootKey: root, Audit: log, Roots: roots})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// testCaller returns whom new credentials belong to, as the caller of a request.
+func testCaller(tb testing.TB, s *Server) func(Credentials, error) *Caller {
+	return func(c Credentials, err error) *Caller {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return findCaller(tb, s, c.AccessKeyID)
+	}
+}
+
+func findCaller(tb testing.TB, s *Server, accessKeyID string) *Caller {
+	found, err := s.FindAccessKey(tb.Context(), accessKeyID)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	found.Caller.Region, found.Caller.SourceIP, found.Caller.UserAgent = "us-east-1", "127.0.0.1", "aws-sdk-go-v2"
+	return &found.Caller
+}
+
+// BenchmarkCall is what a Decrypt costs beside HTTP, its signature and the audit log.
+func BenchmarkCall(b *testing.B) {
+	ctx := b.Context()
 	authority, err := issuer.New(issuer.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := New(Config{Ledger: l, RootKey: root, Audit: nowhere{}, Roots: []*x509.Certificate{authority.Root()}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	caller := func(c Credentials, err error) *Caller {
-		if err != nil {
-			b.Fatal(err)
-		}
-		found, err := s.FindAccessKey(ctx, c.AccessKeyID)
-		if err != nil {
-			b.Fatal(err)
-		}
-		found.Caller.Region, found.Caller.SourceIP, found.Caller.UserAgent = region, "127.0.0.1", "aws-sdk-go-v2"
-		return &found.Caller
-	}
-	admin := caller(s.EnsureAdmin(ctx))
-	enclave := Principal{Type: Role, Name: "data-processing", Account: account}
-	attested := caller(s.AddPrincipal(ctx, enclave))
-	reader := caller(s.AddPrincipal(ctx, Principal{Type: Role, Name: "reader", Account: account,
+	s := newTestServer(b, nowhere{}, authority.Root())
+	admin := testCaller(b, s)(s.EnsureAdmin(ctx))
+	enclave := Principal{Type: Role, Name: "data-processing", Account: testAccount}
+	attested := testCaller(b, s)(s.AddPrincipal(ctx, enclave))
+	reader := testCaller(b, s)(s.AddPrincipal(ctx, Principal{Type: Role, Name: "reader", Account: testAccount,
 		Policies: []string{`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*"}]}`}}))
 	var registers pcr.Set
 	for i := range pcr.Index(16) {
@@ -82,7 +100,7 @@ func BenchmarkCall(b *testing.B) {
 		image.Put(i, digest)
 	}
 	policy, err := generate.KeyPolicy(generate.Config{
-		Account: account, Administrators: []string{admin.Principal.IdentityARN()},
+		Account: testAccount, Administrators: []string{admin.Principal.IdentityARN()},
 		EnclaveRoles: []string{enclave.IdentityARN()}, Images: []generate.Image{generate.Exactly(image)},
 	})
 	if err != nil {
@@ -126,12 +144,8 @@ func BenchmarkCall(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				found, err := s.FindAccessKey(ctx, bench.caller.AccessKeyID)
-				if err != nil {
-					b.Fatal(err)
-				}
-				found.Caller.Region, found.Caller.SourceIP, found.Caller.UserAgent = region, "127.0.0.1", "aws-sdk-go-v2"
-				if _, err := s.Call(ctx, &found.Caller, "Decrypt", body); err != nil {
+				caller := findCaller(b, s, bench.caller.AccessKeyID)
+				if _, err := s.Call(ctx, caller, "Decrypt", body); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -12,7 +12,6 @@ import (
 	"github.com/cretula/cretula/kms/keystore"
 	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/ledger"
-	"github.com/cretula/cretula/policy"
 )
 
 // A call is one request on its way through the steps: decode, resolve key,
@@ -47,8 +46,8 @@ type call struct {
 	// recorded says that the event is durable already: see change.
 	recorded bool
 
-	// values are those of the condition keys, one behind the other; the event has them.
-	values []string
+	// memory is what decisions are made in; copies of the call share it.
+	memory *decisionMemory
 	// What nearly each call needs one of: event, and what is in it, is of these.
 	own struct {
 		event    Event
@@ -57,28 +56,21 @@ type call struct {
 		resource [1]EventResource
 		used     [1]string
 		resolved [1]*key
-		decision policy.Decision
 		key      key
 		taken    bool // the key
 	}
 }
 
 // calls has the memory of calls that were answered.
-var calls = sync.Pool{New: func() any { return new(call) }}
-
-// maxValues bounds what of values is used again.
-const maxValues = 256
+var calls = sync.Pool{New: func() any { return &call{memory: new(decisionMemory)} }}
 
 // recycle gives back the memory of a call. Nothing may refer to it any more: neither
 // answers nor the audit log do.
 func (c *call) recycle() {
-	clear(c.values)
-	values := c.values[:0]
-	if cap(values) > maxValues {
-		values = nil
-	}
+	memory := c.memory
+	memory.reset()
 	*c = call{}
-	c.values = values
+	c.memory = memory
 	calls.Put(c)
 }
 

@@ -39,11 +39,14 @@ func (c *call) decide(k *key) error {
 
 // judge makes a decision. One that allowed before goes to the others of the event.
 func (c *call) judge(in policy.Input) error {
-	if c.event.Decision != nil {
-		c.event.OtherDecisions = append(c.event.OtherDecisions, *c.event.Decision)
+	var decision *policy.Decision
+	if before := c.event.Decision; before == nil {
+		decision = c.memory.evaluator.Evaluate(&in)
+	} else { // whose memory is taken
+		c.event.OtherDecisions = append(c.event.OtherDecisions, *before)
+		other := policy.Evaluate(in)
+		decision = &other
 	}
-	c.own.decision = policy.Evaluate(in)
-	decision := &c.own.decision
 	c.event.Decision = decision
 	if !decision.Allowed {
 		c.event.Outcome = Denied
@@ -119,7 +122,11 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		}
 		return policy.Named{Name: name, Policy: parsed}, nil
 	}
-	if len(p.Policies) > 0 {
+	switch len(p.Policies) {
+	case 0:
+	case 1:
+		in.Identity = c.memory.identity[:]
+	default:
 		in.Identity = make([]policy.Named, len(p.Policies))
 	}
 	for i, text := range p.Policies {
@@ -187,6 +194,33 @@ func (c *call) policyPrincipal() policy.Principal {
 	return out
 }
 
+// decisionMemory is what the decisions of one call are made in. The event has what is in
+// it until the call is answered.
+type decisionMemory struct {
+	// values are those of the condition keys, one behind the other.
+	values    []string
+	evaluator policy.Evaluator
+	// identity is the policy of the caller, where there is one.
+	identity [1]policy.Named
+}
+
+// maxValues bounds what of values is used again; room is for those that nearly all
+// requests have.
+const (
+	maxValues = 256
+	room      = 48
+)
+
+// reset forgets all decisions.
+func (m *decisionMemory) reset() {
+	clear(m.values)
+	if m.values = m.values[:0]; cap(m.values) > maxValues {
+		m.values = nil
+	}
+	m.evaluator.Reset()
+	m.identity = [1]policy.Named{}
+}
+
 // contexts has maps of decisions that were made: of all that a decision needs, its
 // map of condition keys is the largest.
 var contexts = sync.Pool{New: func() any { return make(policy.Context, 64) }}
@@ -206,25 +240,23 @@ func recycle(m policy.Context) {
 type conditionKeys struct {
 	policy.Context
 	// values has the values one behind the other.
-	values []string
+	values *[]string
 }
-
-// room is for the values that nearly all requests have.
-const room = 48
 
 // set gives a key its one value.
 func (m *conditionKeys) set(key, value string) {
-	m.values = append(m.values, value)
-	m.Context[key] = m.values[len(m.values)-1 : len(m.values) : len(m.values)]
+	values := append(*m.values, value)
+	*m.values = values
+	m.Context[key] = values[len(values)-1 : len(values) : len(values)]
 }
 
 // conditions returns the condition keys of the request, in lower case, with the
 // values that the Service Authorization Reference gives them.
 func (c *call) conditions(k *key) policy.Context {
-	if c.values == nil {
-		c.values = make([]string, 0, room)
+	if c.memory.values == nil {
+		c.memory.values = make([]string, 0, room)
 	}
-	m := &conditionKeys{contexts.Get().(policy.Context), c.values}
+	m := &conditionKeys{contexts.Get().(policy.Context), &c.memory.values}
 	c.globalConditions(m)
 	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") || c.op.Name == "CreateKey" {
 		m.set("kms:calleraccount", c.caller.Principal.Account)
@@ -243,13 +275,12 @@ func (c *call) conditions(k *key) policy.Context {
 	if c.recipient != nil {
 		m.attestation(c.recipient)
 	}
-	c.values = m.values
 	return m.Context
 }
 
 // resourceConditions adds the keys that describe a key.
 func resourceConditions(context policy.Context, k *keyRecord) {
-	m := conditionKeys{Context: context}
+	m := conditionKeys{context, new([]string)}
 	m.resource(k)
 }
 

@@ -3,6 +3,8 @@
 package kms
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -53,7 +55,7 @@ func TestConditionKeysAreFolded(t *testing.T) {
 		&kmsapi.CreateGrantInput{Operations: []string{"Decrypt"}, Constraints: &kmsapi.GrantConstraints{EncryptionContextEquals: context, EncryptionContextSubset: context}},
 		&kmsapi.DecryptInput{EncryptionContext: context},
 	} {
-		c := &call{caller: caller, in: in, op: kmsapi.LookupInput(reflect.TypeOf(in).Elem()), event: new(Event), alias: "alias/A", common: kmsapi.CommonOf(in)}
+		c := &call{caller: caller, in: in, op: kmsapi.LookupInput(reflect.TypeOf(in).Elem()), event: new(Event), alias: "alias/A", common: kmsapi.CommonOf(in), memory: new(decisionMemory)}
 		conditions := c.conditions(k)
 		for key := range conditions {
 			if key != strings.ToLower(key) {
@@ -62,6 +64,75 @@ func TestConditionKeysAreFolded(t *testing.T) {
 		}
 		if len(conditions) < 25 {
 			t.Errorf("%T: %d condition keys", in, len(conditions))
+		}
+	}
+}
+
+// A sheet is an audit log that keeps the last event as it would be written.
+type sheet struct {
+	nowhere
+	last *Event
+}
+
+func (s *sheet) Append(_ context.Context, event any) error {
+	text, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	s.last = new(Event)
+	return json.Unmarshal(text, s.last)
+}
+
+// An event has each of its decisions as it was made, though the memory of calls is used
+// again and again, and both decisions of a ReEncrypt are made in that of one call.
+func TestDecisionsOfOneCall(t *testing.T) {
+	ctx, log := t.Context(), new(sheet)
+	s := newTestServer(t, log)
+	admin := testCaller(t, s)(s.EnsureAdmin(ctx))
+	var keys, aliases [2]string
+	var sealed []byte
+	tag, form := "side", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::`+testAccount+`:root"},"Action":"*","Resource":"*"},
+		{"Sid":"%s","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"kms:RequestAlias":"none","aws:ResourceTag/side":"none","aws:PrincipalAccount":"x"}}}]}`
+	for i := range keys {
+		value := fmt.Sprint(i)
+		text := fmt.Sprintf(form, "S"+value)
+		key, err := Do[kmsapi.CreateKeyOutput](ctx, s, admin, &kmsapi.CreateKeyInput{Policy: &text, Tags: []kmsapi.Tag{{TagKey: &tag, TagValue: &value}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[i], aliases[i] = key.KeyMetadata.Arn, "alias/"+value
+		if _, err := Do[kmsapi.CreateAliasOutput](ctx, s, admin, &kmsapi.CreateAliasInput{AliasName: &aliases[i], TargetKeyId: &keys[i]}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := Do[kmsapi.EncryptOutput](ctx, s, admin, &kmsapi.EncryptInput{KeyId: &keys[i], Plaintext: []byte("x")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			sealed = out.CiphertextBlob
+		}
+	}
+	for range 50 {
+		if _, err := Do[kmsapi.DecryptOutput](ctx, s, admin, &kmsapi.DecryptInput{CiphertextBlob: sealed}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Do[kmsapi.ReEncryptOutput](ctx, s, admin, &kmsapi.ReEncryptInput{CiphertextBlob: sealed, SourceKeyId: &aliases[0], DestinationKeyId: &aliases[1]}); err != nil {
+			t.Fatal(err)
+		}
+		if len(log.last.OtherDecisions) != 1 || log.last.Decision == nil {
+			t.Fatalf("%+v", log.last)
+		}
+		for i, d := range []*policy.Decision{&log.last.OtherDecisions[0], log.last.Decision} {
+			statement := d.Trace.Policies[0].Statements[1]
+			if statement.Sid != fmt.Sprint("S", i) || len(statement.Conditions) != 3 || d.Trace.Resource != keys[i] {
+				t.Fatalf("decision %d: %+v", i, d.Trace)
+			}
+			for _, c := range statement.Conditions {
+				want := map[string]string{"kms:RequestAlias": aliases[i], "aws:ResourceTag/side": fmt.Sprint(i), "aws:PrincipalAccount": testAccount}[c.Key]
+				if len(c.Got) != 1 || c.Got[0] != want {
+					t.Fatalf("decision %d: %s is %q, want %q", i, c.Key, c.Got, want)
+				}
+			}
 		}
 	}
 }

@@ -25,7 +25,7 @@ const (
 func (c *call) inRegion(region string) *call {
 	there, caller := *c, *c.caller
 	caller.Region = region
-	there.caller, there.values = &caller, nil
+	there.caller = &caller
 	return &there
 }
 

@@ -241,7 +241,7 @@ func (c *call) findRole(arn string) (*assumedRole, error) {
 
 // assumeConditions are the condition keys of a session that is asked for.
 func (c *call) assumeConditions(role *assumedRole, session *sealedSession, seconds int32) *conditionKeys {
-	m := &conditionKeys{Context: policy.Context{}}
+	m := &conditionKeys{policy.Context{}, &c.memory.values}
 	if c.caller.Principal.ID != "" {
 		c.globalConditions(m)
 	} else {
