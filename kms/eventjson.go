@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"maps"
@@ -33,10 +34,24 @@ type eventWriter struct {
 
 func (w *eventWriter) raw(s string) { w.b = append(w.b, s...) }
 
-// text writes a string.
+// text writes a string as encoding/json does, which escapes the characters of HTML
+// too.
 func (w *eventWriter) text(name, s string) {
-	w.raw(name)
-	w.quote(s)
+	start := len(w.b)
+	end := start + len(name) + len(s) + 2
+	if end > cap(w.b) {
+		w.b = slices.Grow(w.b, end-start)
+	}
+	b := w.b[:end]
+	copy(b[start:], name)
+	b[end-1] = '"'
+	quoted := b[start+len(name) : end-1]
+	quoted[0] = '"'
+	if !copyPlain(quoted[1:], s) {
+		w.other(name, s)
+		return
+	}
+	w.b = b
 }
 
 // some writes a string that is left out if it is empty.
@@ -73,32 +88,34 @@ func (w *eventWriter) other(name string, value any) {
 	w.b = append(w.b, b...)
 }
 
-// quote writes a string as encoding/json does, which escapes the characters of HTML
-// too.
-func (w *eventWriter) quote(s string) {
-	if !plain(s) {
-		w.other("", s)
-		return
+// copyPlain copies a text to dst, which is as long, and tells whether all of its bytes
+// stand for themselves in a JSON string. It takes eight at a time, the last eight once
+// more where they overlap, as nearly all texts are plain.
+func copyPlain(dst []byte, s string) bool {
+	if len(s) < 8 {
+		few := uint64(0x2020202020202020)
+		for i := range len(s) {
+			few = few<<8 | uint64(s[i])
+			dst[i] = s[i]
+		}
+		return special(few) == 0
 	}
-	w.b = append(w.b, '"')
-	w.b = append(w.b, s...)
-	w.b = append(w.b, '"')
+	last := eight(s[len(s)-8:])
+	binary.LittleEndian.PutUint64(dst[len(s)-8:], last)
+	found := special(last)
+	for ; len(s) > 8 && len(dst) > 8; s, dst = s[8:], dst[8:] {
+		next := eight(s)
+		binary.LittleEndian.PutUint64(dst, next)
+		found |= special(next)
+	}
+	return found == 0
 }
 
-// plain tells whether all bytes of a text stand for themselves in a JSON string. It
-// looks at eight at a time, as nearly all texts are plain.
-func plain(s string) bool {
-	for ; len(s) >= 8; s = s[8:] {
-		if special(uint64(s[0])|uint64(s[1])<<8|uint64(s[2])<<16|uint64(s[3])<<24|
-			uint64(s[4])<<32|uint64(s[5])<<40|uint64(s[6])<<48|uint64(s[7])<<56) != 0 {
-			return false
-		}
-	}
-	rest := uint64(0x2020202020202020)
-	for i := range len(s) {
-		rest = rest<<8 | uint64(s[i])
-	}
-	return special(rest) == 0
+// eight are the first eight bytes of a text.
+func eight(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // special is 0 if none of the eight bytes is one that encoding/json escapes: a
@@ -144,7 +161,7 @@ func list[T any](w *eventWriter, name string, items []T, write func(*T)) {
 }
 
 func (w *eventWriter) texts(name string, items []string) {
-	list(w, name, items, func(s *string) { w.quote(*s) })
+	list(w, name, items, func(s *string) { w.text("", *s) })
 }
 
 func (w *eventWriter) event(e *Event) {
@@ -349,7 +366,7 @@ func (w *eventWriter) statement(s *policy.StatementTrace) {
 	w.text(`,"effect":`, string(s.Effect))
 	w.flag(`,"applied":`, s.Applied)
 	if len(s.Failed) > 0 {
-		list(w, `,"failed":`, s.Failed, func(e *policy.Element) { w.quote(string(*e)) })
+		list(w, `,"failed":`, s.Failed, func(e *policy.Element) { w.text("", string(*e)) })
 	}
 	w.someFlag(`,"delegates":`, s.Delegates)
 	w.someFlag(`,"not_principal":`, s.NotPrincipal)

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -116,9 +118,19 @@ func TestEventAppendJSON(t *testing.T) {
 	}
 }
 
+// copies is copyPlain, which must copy whatever it says.
+func copies(t *testing.T, s string) bool {
+	dst := []byte(strings.Repeat("#", len(s)+1))
+	ok := copyPlain(dst[:len(s)], s)
+	if string(dst) != s+"#" {
+		t.Fatalf("%q for %q", dst, s)
+	}
+	return ok
+}
+
 // Each pair of bytes, wherever it stands in a text of whatever length, is plain if
 // encoding/json writes it as it is.
-func TestPlain(t *testing.T) {
+func TestCopyPlain(t *testing.T) {
 	var marshaled [256]bool // whether a text of this byte alone is plain
 	for c := range marshaled {
 		b, err := json.Marshal(string([]byte{byte(c)}))
@@ -132,12 +144,12 @@ func TestPlain(t *testing.T) {
 			text := bytes.Repeat([]byte("~"), length)
 			for at := range length {
 				text[at] = byte(c)
-				if got := plain(string(text)); got != marshaled[c] {
+				if got := copies(t, string(text)); got != marshaled[c] {
 					t.Errorf("byte %#x at %d of %d: %v", c, at, length, got)
 				}
 				if at+1 < length { // what one byte marks must not hide the next
 					text[at+1] = byte(255 - c)
-					if got := plain(string(text)); got != (marshaled[c] && marshaled[255-c]) {
+					if got := copies(t, string(text)); got != (marshaled[c] && marshaled[255-c]) {
 						t.Errorf("bytes %#x and %#x at %d of %d: %v", c, 255-c, at, length, got)
 					}
 					text[at+1] = '~'
@@ -157,4 +169,50 @@ func TestEventAppendJSONFails(t *testing.T) {
 			t.Errorf("%s: %s", name, b)
 		}
 	}
+}
+
+// BenchmarkEventAppendJSON is the event of a Decrypt that is allowed.
+func BenchmarkEventAppendJSON(b *testing.B) {
+	e := Event{
+		Schema: EventSchema, EventVersion: eventVersion, EventID: "ad5201da-e363-4d73-b98f-b339d83446ee", EventType: typeCall,
+		EventTime: time.Unix(1800000000, 123456789).UTC(), EventName: "Decrypt", EventSource: sourceKMS, Region: "us-east-1",
+		SourceIP: "127.0.0.1", UserAgent: "aws-sdk-go-v2/1.47.6 ua/2.1 os/linux lang/go#1.26.8 md/GOOS#linux md/GOARCH#amd64 api/kms#1.62.3 m/e",
+		UserIdentity: UserIdentity{
+			Type: "AssumedRole", PrincipalID: "AROAOUPYSXGLT3S2TZX32:cretula", ARN: "arn:aws:sts::000000000000:assumed-role/reader/cretula",
+			AccountID: "000000000000", AccessKeyID: "AKIAAC3FULSG4MUFVQOV",
+			SessionContext: &SessionContext{
+				Attributes: SessionAttributes{MFAAuthenticated: "false"},
+				SessionIssuer: &SessionIssuer{Type: "Role", PrincipalID: "AROAOUPYSXGLT3S2TZX32", ARN: "arn:aws:iam::000000000000:role/reader",
+					AccountID: "000000000000", UserName: "reader"},
+			},
+		},
+		RequestID: "1e15df29-8e65-4373-9150-d568245b0996", DecisionID: "d-7782661fbbd50468cb60ac9504ebecb5", Emulated: true, Outcome: Allowed,
+		ReadOnly:  true,
+		Resources: []EventResource{{AccountID: "000000000000", Type: "AWS::KMS::Key", ARN: "arn:aws:kms:us-east-1:000000000000:key/e1dc5a51-c469-408e-9ef0-1a47f31d577e"}},
+		Decision: &policy.Decision{
+			Allowed: true, Cause: policy.CauseDelegated,
+			By: []policy.StatementRef{{Kind: "key", Sid: "Enable IAM User Permissions"}, {Kind: "identity", Policy: "identity-policy-1"}},
+			Trace: policy.Trace{
+				Principal: policy.Principal{
+					Type: policy.CallerRoleSession, ARN: "arn:aws:sts::000000000000:assumed-role/reader/cretula", AccountID: "000000000000",
+					RoleARN: "arn:aws:iam::000000000000:role/reader", UniqueID: "AROAOUPYSXGLT3S2TZX32",
+				},
+				Action: "kms:Decrypt", Resource: "arn:aws:kms:us-east-1:000000000000:key/e1dc5a51-c469-408e-9ef0-1a47f31d577e",
+				TakesRecipient: true, Document: "none",
+				Policies: []policy.PolicyTrace{
+					{Kind: "key", Statements: []policy.StatementTrace{{Sid: "Enable IAM User Permissions", Effect: "Allow", Applied: true, Delegates: true}}},
+					{Kind: "identity", Name: "identity-policy-1", Statements: []policy.StatementTrace{{Effect: "Allow", Applied: true}}},
+				},
+			},
+		},
+		ManagementEvent: true, EventCategory: "Management", RecipientAccountID: "000000000000",
+	}
+	var text []byte
+	for b.Loop() {
+		var err error
+		if text, err = e.AppendJSON(text[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(len(text)))
 }
