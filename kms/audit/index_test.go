@@ -4,12 +4,15 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -309,4 +312,27 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("nothing found in %q", text)
 		}
 	})
+}
+
+func TestSortByHash(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 300, 5000} {
+		entries := make([]indexEntry, n)
+		for i := range entries {
+			hash := rand.Uint64()
+			switch i % 4 {
+			case 1:
+				hash %= 4 // many with one hash
+			case 2:
+				hash <<= 60
+			}
+			entries[i] = indexEntry{hash, int64(i)}
+		}
+		want := slices.Clone(entries)
+		slices.SortFunc(want, func(a, b indexEntry) int {
+			return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.offset, b.offset))
+		})
+		if sortByHash(entries); !slices.Equal(entries, want) {
+			t.Errorf("%d entries: not sorted", n)
+		}
+	}
 }
