@@ -118,12 +118,19 @@ func (k *AccessKey) Secret() ([]byte, error) {
 // also if the key is inactive or its principal disabled, or a
 // [ledger.TamperedError] names the row.
 func (s *Server) FindAccessKey(ctx context.Context, id string) (*AccessKey, error) {
-	found := new(AccessKey)
-	err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) error { return s.readAccessKey(tx, id, found) })
-	if err != nil {
+	found := &AccessKey{Caller: Caller{AccessKeyID: id}, server: s}
+	if err := s.ledger.ReadRecent(ctx, (*accessKeyReader)(found)); err != nil {
 		return nil, err
 	}
 	return found, nil
+}
+
+// An accessKeyReader fills in the rest of an access key by its id.
+type accessKeyReader AccessKey
+
+// Read implements [ledger.Reader].
+func (r *accessKeyReader) Read(tx *ledger.Tx) error {
+	return r.server.readAccessKey(tx, r.Caller.AccessKeyID, (*AccessKey)(r))
 }
 
 // readAccessKey fills found from an access key and its principal: two rows, which are

@@ -56,8 +56,10 @@ type call struct {
 		resource [1]EventResource
 		used     [1]string
 		resolved [1]*key
-		key      key
-		taken    bool // the key
+
+		resolving resolving
+		key       key
+		taken     bool // the key
 	}
 }
 

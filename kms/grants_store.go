@@ -264,8 +264,7 @@ func (p *Principal) grantees() []string {
 // reads.
 func (k *key) readGrants(tx *ledger.Tx, p *Principal) error {
 	if k.Grants == 0 {
-		_, err := grantIDs(tx, k.rowPrefix())
-		return err
+		return tx.ScanFault(tableGrantee, k.rowPrefix())
 	}
 	for _, grantee := range p.grantees() {
 		ids, err := grantIDs(tx, granteeRowID(k.rowID(), grantee, ""))

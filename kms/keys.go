@@ -303,11 +303,8 @@ func (s *Server) material(ctx context.Context, k *key, id string) (materialVersi
 		id = k.Material
 	}
 	if id != k.Material {
-		err := s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
-			wrapped, _, err = ledger.GetCached(tx, tableMaterial, k.materialRow(id), unparsed)
-			return err
-		})
-		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
+		var err error
+		if wrapped, err = s.otherMaterial(ctx, k, id); err != nil {
 			return materialVersion{}, err
 		}
 	}
@@ -315,6 +312,16 @@ func (s *Server) material(ctx context.Context, k *key, id string) (materialVersi
 		return materialVersion{}, errNoKey
 	}
 	return s.unwrap(&k.keyRecord, id, wrapped)
+}
+
+// otherMaterial returns a version that is not the current one, wrapped; nil if there is
+// none.
+func (s *Server) otherMaterial(ctx context.Context, k *key, id string) (wrapped []byte, err error) {
+	err = s.ledger.ViewRecent(ctx, func(tx *ledger.Tx) (err error) {
+		wrapped, _, err = ledger.GetCached(tx, tableMaterial, k.materialRow(id), unparsed)
+		return err
+	})
+	return wrapped, absentIsNil(err)
 }
 
 // Material is unwrapped for each use and not kept: that costs less than a microsecond, and
@@ -471,19 +478,10 @@ func (c *call) resolve(keyID string) (*key, error) {
 // never were in force together, nor on what was read before a long wait for the store.
 func (c *call) resolveName(asked keyName) (*key, error) {
 	k := c.newKey()
-	var name keyName
-	err := c.server.ledger.ViewRecent(c.ctx, func(tx *ledger.Tx) error {
-		*k, name = key{}, asked
-		if err := c.asResolved(tx); err != nil {
-			return err
-		}
-		if name.alias != "" {
-			if _, err := k.follow(tx, &name); err != nil {
-				return err
-			}
-		}
-		return c.server.readKey(tx, name, c.now, &c.caller.Principal, k)
-	})
+	r := &c.own.resolving
+	*r = resolving{call: c, asked: asked, key: k}
+	err := c.server.ledger.ReadRecent(c.ctx, r)
+	name := r.name
 	if errors.Is(err, errNoAlias) {
 		return nil, kmsapi.Errorf(kmsapi.NotFound, "Alias %s is not found.", name.aliasARN())
 	}
@@ -501,6 +499,29 @@ func (c *call) resolveName(asked keyName) (*key, error) {
 	}
 	c.resolved = append(c.resolved, k)
 	return k, nil
+}
+
+// resolving is what resolveName reads: the key that was asked for, and the name it was
+// found by.
+type resolving struct {
+	call        *call
+	asked, name keyName
+	key         *key
+}
+
+// Read implements [ledger.Reader].
+func (r *resolving) Read(tx *ledger.Tx) error {
+	c := r.call
+	*r.key, r.name = key{}, r.asked
+	if err := c.asResolved(tx); err != nil {
+		return err
+	}
+	if r.name.alias != "" {
+		if _, err := r.key.follow(tx, &r.name); err != nil {
+			return err
+		}
+	}
+	return c.server.readKey(tx, r.name, c.now, &c.caller.Principal, r.key)
 }
 
 // asResolved tells by errChanged whether the caller, or a key that this turn of the

@@ -84,13 +84,27 @@ func (l *Ledger) instant() instant { return instant(l.now().Sub(l.opened)) }
 // fn may be called more than once, and must begin anew each time. What it returns
 // for a call that could not be served from memory is passed over.
 func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
+	return l.ReadRecent(ctx, reading(fn))
+}
+
+// A Reader reads in a transaction, and keeps what it has read.
+type Reader interface{ Read(*Tx) error }
+
+type reading func(*Tx) error
+
+// Read implements [Reader].
+func (fn reading) Read(tx *Tx) error { return fn(tx) }
+
+// ReadRecent is [Ledger.ViewRecent] for a Reader, of whom nothing is copied for the
+// transaction.
+func (l *Ledger) ReadRecent(ctx context.Context, r Reader) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := l.RolledBack(); err != nil {
 		return err
 	}
-	recent, err := l.tryMemory(fn)
+	recent, err := l.tryMemory(r)
 	if recent {
 		return err
 	}
@@ -98,7 +112,7 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	// roster that the second finds in memory.
 	for range 2 {
 		began := l.instant()
-		err := l.view(ctx, true, fn)
+		err := l.view(ctx, true, r.Read)
 		if err != nil || l.instant()-began <= instant(Recent) {
 			return err
 		}
@@ -106,17 +120,17 @@ func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	return errTooSlow
 }
 
-// tryMemory calls fn with what is in memory. It reports whether that was all that fn
+// tryMemory lets r read what is in memory. It reports whether that was all that r
 // wanted, and recent.
-func (l *Ledger) tryMemory(fn func(*Tx) error) (recent bool, err error) {
+func (l *Ledger) tryMemory(r Reader) (recent bool, err error) {
 	st := l.state.Load()
 	tx := memoryTxs.Get().(*Tx)
 	*tx = Tx{ledger: l, state: st, memory: true, at: st.confirmed.at()}
-	err = fn(tx)
+	err = r.Read(tx)
 	at, hits, missed := tx.at, tx.hits, tx.missed
 	*tx = Tx{} // nobody may use it any more
 	memoryTxs.Put(tx)
-	// The clock is asked once fn is done: a process that was stopped meanwhile must not
+	// The clock is asked once r is done: a process that was stopped meanwhile must not
 	// go on as if it had not been.
 	if l.instant()-at > instant(Recent) {
 		l.missed.Add(hits)
@@ -290,17 +304,12 @@ func (r *recentScans) put(name rowName, s recentScan) {
 	r.weight += weight
 }
 
-// rememberedScan gives the rows of a scan from memory.
-func (t *Tx) rememberedScan(table, prefix string, give func(keystore.Row, *cachedRow, error) bool) error {
+// rememberedScan returns the rows of a scan from memory.
+func (t *Tx) rememberedScan(table, prefix string) ([]*cachedRow, error) {
 	s, ok := t.ledger.scans.get(rowName{table, prefix})
 	if !ok || s.index != t.state.indexOf(table) {
-		return t.miss()
+		return nil, t.miss()
 	}
 	t.at = min(t.at, s.at)
-	for _, c := range s.rows {
-		if !give(c.row, c, nil) {
-			return nil
-		}
-	}
-	return nil
+	return s.rows, nil
 }

@@ -43,6 +43,24 @@ func (t *Tx) Scan(table, prefix string, yield func(Row) bool) error {
 	})
 }
 
+// ScanFault returns the first error of [Tx.Scan], of a row or of the scan itself, for who
+// wants to know no more.
+func (t *Tx) ScanFault(table, prefix string) error {
+	if t.memory { // which has no scan with a fault
+		_, err := t.rememberedScan(table, prefix)
+		return err
+	}
+	return t.scanFault(table, prefix)
+}
+
+func (t *Tx) scanFault(table, prefix string) (fault error) {
+	err := t.Scan(table, prefix, func(row Row) bool {
+		fault = row.Err
+		return fault == nil
+	})
+	return cmp.Or(fault, err)
+}
+
 // ScanCached is [Tx.Scan] with what [GetCached] does for each of the rows. err is
 // that of decode, or says that the row cannot be believed; value and version are
 // zero then. It is for prefixes that are read often and have few rows.
@@ -67,7 +85,13 @@ func (t *Tx) scan(table, prefix string, keep bool, give func(keystore.Row, *cach
 		return err
 	}
 	if t.memory {
-		return t.rememberedScan(table, prefix, give)
+		rows, err := t.rememberedScan(table, prefix)
+		for _, c := range rows {
+			if !give(c.row, c, nil) {
+				break
+			}
+		}
+		return err
 	}
 	// The shards come first: within the store's Scan nothing else is read.
 	x, bad, err := t.index(table)
