@@ -265,6 +265,39 @@ func TestViewRecentScan(t *testing.T) {
 	r.wantScan("", 1, "a/1!", "a/2", "a/3!", "b/1", "c/1")
 }
 
+// ScanFault finds what Scan finds, as often as that.
+func TestViewRecentScanFault(t *testing.T) {
+	r := newRecentFixture(t)
+	r.put("policy", "a/1", "b/1")
+	want := func(prefix string, views int64, what What) {
+		t.Helper()
+		before := r.counted.views.Load()
+		err := r.ViewRecent(ctx, func(tx *Tx) error { return tx.ScanFault("policy", prefix) })
+		if what == "" && err != nil || what != "" && !isWhat(err, what) {
+			t.Errorf("%q: %v, want %q", prefix, err, what)
+		}
+		if n := r.counted.views.Load() - before; n != views {
+			t.Errorf("%q: %d transactions, want %d", prefix, n, views)
+		}
+	}
+	for _, prefix := range []string{"a/", "c/"} {
+		want(prefix, 1, "")
+		want(prefix, 0, "")
+	}
+	row := r.rawGet("policy", "b/1")
+	row.ID = "c/1"
+	r.rawPut(row)
+	r.raw(func(tx keystore.Tx) error { return tx.Delete("policy", "a/1") })
+	want("c/", 0, "")
+	r.pass(Recent + 1)
+	for range 2 {
+		want("a/", 1, Removed)
+		want("c/", 1, Added)
+		want("b/", 1, "")
+		r.pass(Recent + 1)
+	}
+}
+
 // wantFirst scans the table up to its first sound row.
 func (r *recentFixture) wantFirst(id string) {
 	r.t.Helper()
