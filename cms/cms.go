@@ -25,15 +25,6 @@
 // and a wrong padding alike.
 package cms
 
-import (
-	"crypto/rsa"
-	"crypto/sha256"
-	"math"
-	"math/big"
-
-	"github.com/cretula/cretula/reason"
-)
-
 const (
 	// MaxContent is the largest content in bytes that Seal takes. AWS KMS has
 	// no answer above 4096 bytes.
@@ -91,66 +82,6 @@ type EnvelopedData struct {
 	// strings were; the primitive form counts as one.
 	Form       Form
 	ChunkSizes []int
-}
-
-// KeyIdentifier returns the SHA-256 of the DER SubjectPublicKeyInfo of an RSA
-// public key, by which AWS KMS names the recipient of an envelope. A key that
-// Seal does not take is refused with [reason.Unsupported], rule "cms.key".
-func KeyIdentifier(key *rsa.PublicKey) ([]byte, error) {
-	if err := checkKey(key); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(marshalKey(key))
-	return sum[:], nil
-}
-
-// marshalKey returns the DER SubjectPublicKeyInfo of a key that checkKey takes (RFC
-// 3279 §2.3.1), as crypto/x509 does in many times the time.
-func marshalKey(key *rsa.PublicKey) []byte {
-	// The leading zero says that the integer is not negative; it is one where the
-	// highest bit is set, as it is in a modulus of whole bytes.
-	modulus := 1 + (key.N.BitLen()+7)/8
-	exponent := big.NewInt(int64(key.E)).Bytes()
-	if exponent[0] >= 0x80 {
-		exponent = append([]byte{0}, exponent...)
-	}
-	const long = 4 // bytes of a tag and a length of 256 to 65535, as all below have
-	pair := long + modulus + 2 + len(exponent)
-	b := make([]byte, 0, long+2+len(rsaAlgorithm)+long+1+long+pair)
-	begin := func(tag byte, n int) { b = append(b, tag, 0x82, byte(n>>8), byte(n)) }
-	begin(tagSequence, len(rsaAlgorithm)+long+1+long+pair)
-	b = append(b, rsaAlgorithm...)
-	begin(tagBitString, 1+long+pair)
-	b = append(b, 0)
-	begin(tagSequence, pair)
-	begin(tagInteger, modulus)
-	key.N.FillBytes(b[len(b) : len(b)+modulus])
-	b = append(b[:len(b)+modulus], tagInteger, byte(len(exponent)))
-	return append(b, exponent...)
-}
-
-// rsaAlgorithm is the AlgorithmIdentifier of an RSA key (RFC 3279 §2.3.1).
-var rsaAlgorithm = tlv(tagSequence, tlv(tagOID, oidRSAEncryption), tlv(tagNull))
-
-// checkKey holds keys to the sizes that AWS's enclave SDK can make and to
-// public exponents that RFC 8017 and FIPS 186-5 §5.1 leave no doubt about, and
-// that crypto/rsa takes: a key that passes can be sealed to.
-func checkKey(key *rsa.PublicKey) error {
-	if key == nil || key.N == nil || key.N.Sign() <= 0 {
-		return reason.New(reason.Unsupported, "cms.key", "there is no recipient key")
-	}
-	switch bits := key.N.BitLen(); bits {
-	case 2048, 3072, 4096:
-	default:
-		return reason.New(reason.Unsupported, "cms.key", "recipient key has %d bits, not 2048, 3072 or 4096", bits)
-	}
-	if key.N.Bit(0) == 0 {
-		return reason.New(reason.Unsupported, "cms.key", "recipient key has an even modulus")
-	}
-	if key.E < 65537 || key.E%2 == 0 || key.E > math.MaxInt32 {
-		return reason.New(reason.Unsupported, "cms.key", "recipient key has public exponent %d, not an odd number of 65537 to %d", key.E, math.MaxInt32)
-	}
-	return nil
 }
 
 // The object identifiers, as the contents of their DER encoding.

@@ -33,7 +33,7 @@ func formsOf(e *EnvelopedData) map[string][]byte {
 			if levels&(1<<bit) != 0 {
 				return tlv(tag, parts...)
 			}
-			return indefinite(tag, parts...)
+			return unbounded(tag, parts...)
 		}
 		inner := tlv(tagPrimitive0, e.Content)
 		if content != nil {

@@ -34,7 +34,7 @@ func (s shape) outer(tag byte, parts ...[]byte) []byte {
 	if s.definite {
 		return tlv(tag, parts...)
 	}
-	return indefinite(tag, parts...)
+	return unbounded(tag, parts...)
 }
 
 var (
@@ -91,10 +91,10 @@ func TestParseAccepts(t *testing.T) {
 		"DER":                   {shape{definite: true, content: tlv(tagPrimitive0, long)}, Primitive, []int{4112}, 4112},
 		"primitive":             {shape{content: tlv(tagPrimitive0, long[:48])}, Primitive, []int{48}, 48},
 		"definite content only": {shape{content: tlv(tagContext0, tlv(tagOctetString, long[:32]))}, Chunked, []int{32}, 32},
-		"two chunks":            {shape{content: indefinite(tagContext0, tlv(tagOctetString, long[:32]), tlv(tagOctetString, long[:16]))}, Chunked, []int{32, 16}, 48},
-		"uneven chunks":         {shape{content: indefinite(tagContext0, tlv(tagOctetString, long[:1]), tlv(tagOctetString, long[:31]))}, Chunked, []int{1, 31}, 32},
-		"one big chunk":         {shape{content: indefinite(tagContext0, tlv(tagOctetString, long))}, Chunked, []int{4112}, 4112},
-		"bytewise":              {shape{content: indefinite(tagContext0, bytewise...)}, Chunked, slices.Repeat([]int{1}, 4112), 4112},
+		"two chunks":            {shape{content: unbounded(tagContext0, tlv(tagOctetString, long[:32]), tlv(tagOctetString, long[:16]))}, Chunked, []int{32, 16}, 48},
+		"uneven chunks":         {shape{content: unbounded(tagContext0, tlv(tagOctetString, long[:1]), tlv(tagOctetString, long[:31]))}, Chunked, []int{1, 31}, 32},
+		"one big chunk":         {shape{content: unbounded(tagContext0, tlv(tagOctetString, long))}, Chunked, []int{4112}, 4112},
+		"bytewise":              {shape{content: unbounded(tagContext0, bytewise...)}, Chunked, slices.Repeat([]int{1}, 4112), 4112},
 		"hash without NULL":     {shape{keyEncryption: oaep(tlv(tagContext0, sha256Bare), tlv(tagContext1, tlv(tagSequence, tlv(tagOID, oidMGF1), sha256Bare)))}, Chunked, []int{16}, 16},
 		"empty label said":      {shape{keyEncryption: oaep(tlv(tagContext0, sha256NULL), tlv(tagContext1, mgfNULL), empty)}, Chunked, []int{16}, 16},
 		"3072 bits":             {shape{encryptedKey: tlv(tagOctetString, make([]byte, 384))}, Chunked, []int{16}, 16},
@@ -163,8 +163,8 @@ func TestParseRefuses(t *testing.T) {
 
 		"no recipient":           {shape{recipients: tlv(tagSet)}, malformed, "cms.recipient.count", "22"},
 		"two recipients":         {shape{recipients: tlv(tagSet, recipient, recipient)}, malformed, "cms.recipient.count", "387"},
-		"recipients indefinite":  {shape{recipients: indefinite(tagSet, recipient)}, malformed, "cms.ber.length", "20"},
-		"recipient indefinite":   {shape{recipients: tlv(tagSet, indefinite(tagSequence, version(2)))}, malformed, "cms.ber.length", "22"},
+		"recipients indefinite":  {shape{recipients: unbounded(tagSet, recipient)}, malformed, "cms.ber.length", "20"},
+		"recipient indefinite":   {shape{recipients: tlv(tagSet, unbounded(tagSequence, version(2)))}, malformed, "cms.ber.length", "22"},
 		"key agreement":          {shape{recipients: tlv(tagSet, tlv(0xa1))}, unsupported, "cms.recipient.kind", "22"},
 		"password":               {shape{recipients: tlv(tagSet, tlv(0xa3))}, unsupported, "cms.recipient.kind", "22"},
 		"a number as recipient":  {shape{recipients: tlv(tagSet, version(2))}, malformed, "cms.ber.tag", "22"},
@@ -194,7 +194,7 @@ func TestParseRefuses(t *testing.T) {
 		"NULL of one byte":       {shape{keyEncryption: oaep(tlv(tagContext0, tlv(tagSequence, tlv(tagOID, oidSHA256), tlv(tagNull, []byte{0}))), mask1)}, malformed, "cms.ber.length", "95"},
 		"NULL twice":             {shape{keyEncryption: oaep(tlv(tagContext0, tlv(tagSequence, tlv(tagOID, oidSHA256), tlv(tagNull), tlv(tagNull))), mask1)}, malformed, "cms.ber.extra", "97"},
 		"hash with other params": {shape{keyEncryption: oaep(tlv(tagContext0, tlv(tagSequence, tlv(tagOID, oidSHA256), octets(0))), mask1)}, malformed, "cms.ber.extra", "95"},
-		"params indefinite":      {shape{keyEncryption: tlv(tagSequence, tlv(tagOID, oidRSAESOAEP), indefinite(tagSequence, hash0, mask1))}, malformed, "cms.ber.length", "78"},
+		"params indefinite":      {shape{keyEncryption: tlv(tagSequence, tlv(tagOID, oidRSAESOAEP), unbounded(tagSequence, hash0, mask1))}, malformed, "cms.ber.length", "78"},
 		"encrypted key empty":    {shape{encryptedKey: octets(0)}, malformed, "cms.encrypted-key", "123"},
 		"encrypted key 255":      {shape{encryptedKey: octets(255)}, malformed, "cms.encrypted-key", "127"},
 		"encrypted key 128":      {shape{encryptedKey: octets(128)}, malformed, "cms.encrypted-key", "125"},
@@ -211,14 +211,14 @@ func TestParseRefuses(t *testing.T) {
 		"IV of 17 bytes":        {shape{contentEncryption: tlv(tagSequence, tlv(tagOID, oidAES256CBC), octets(17))}, malformed, "cms.content-encryption", "413"},
 		"no content":            {shape{content: []byte{}}, malformed, "cms.ber.tag", "431"},
 		"no content in DER":     {shape{definite: true, content: []byte{}}, malformed, "cms.ber.cut", ""},
-		"no chunks":             {shape{content: indefinite(tagContext0)}, malformed, "cms.content", "431"},
+		"no chunks":             {shape{content: unbounded(tagContext0)}, malformed, "cms.content", "431"},
 		"no chunks in DER":      {shape{content: tlv(tagContext0)}, malformed, "cms.content", "431"},
 		"empty primitive":       {shape{content: tlv(tagPrimitive0)}, malformed, "cms.content", "431"},
-		"empty chunk":           {shape{content: indefinite(tagContext0, octets(16), octets(0))}, malformed, "cms.content", "451"},
+		"empty chunk":           {shape{content: unbounded(tagContext0, octets(16), octets(0))}, malformed, "cms.content", "451"},
 		"15 bytes":              {shape{content: tlv(tagPrimitive0, make([]byte, 15))}, malformed, "cms.content", "431"},
-		"17 bytes in chunks":    {shape{content: indefinite(tagContext0, octets(16), octets(1))}, malformed, "cms.content", "431"},
-		"nested chunks":         {shape{content: indefinite(tagContext0, indefinite(0x24, octets(16)))}, malformed, "cms.ber.tag", "433"},
-		"number as chunk":       {shape{content: indefinite(tagContext0, version(2))}, malformed, "cms.ber.tag", "433"},
+		"17 bytes in chunks":    {shape{content: unbounded(tagContext0, octets(16), octets(1))}, malformed, "cms.content", "431"},
+		"nested chunks":         {shape{content: unbounded(tagContext0, unbounded(0x24, octets(16)))}, malformed, "cms.ber.tag", "433"},
+		"number as chunk":       {shape{content: unbounded(tagContext0, version(2))}, malformed, "cms.ber.tag", "433"},
 		"primitive, indefinite": {shape{content: []byte{tagPrimitive0, 0x80, 0, 0}}, malformed, "cms.ber.length", "431"},
 		"half an end":           {shape{content: []byte{tagContext0, 0x80, 0, 1}}, malformed, "cms.ber.extra", "433"},
 		"content twice":         {shape{content: append(tlv(tagPrimitive0, make([]byte, 16)), tlv(tagPrimitive0, make([]byte, 16))...)}, malformed, "cms.ber.extra", "449"},
@@ -315,7 +315,7 @@ func TestParseKeepsNothing(t *testing.T) {
 // multiple of its length.
 func TestBoundedAllocation(t *testing.T) {
 	chunk := tlv(tagOctetString, []byte{0})
-	data := shape{content: indefinite(tagContext0, bytes.Repeat(chunk, 21680))}.bytes()
+	data := shape{content: unbounded(tagContext0, bytes.Repeat(chunk, 21680))}.bytes()
 	if len(data) > MaxEnvelope {
 		t.Fatalf("%d bytes are too many to show it", len(data))
 	}
@@ -338,4 +338,18 @@ func TestMessagesHoldNoContent(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), string(secret)) {
 		t.Errorf("message: %v", err)
 	}
+}
+
+// unbounded returns a constructed element of indefinite length.
+func unbounded(tag byte, parts ...[]byte) []byte {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	out := make([]byte, 0, n+4)
+	out = append(out, tag, 0x80)
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return append(out, 0, 0)
 }

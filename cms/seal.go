@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/cretula/cretula/reason"
 )
@@ -19,23 +20,28 @@ import (
 // content-encryption key and IV from [crypto/rand]. content is not kept or
 // changed; it may be empty.
 //
-// A key that is not RSA of 2048, 3072 or 4096 bits with an odd public exponent
-// of 65537 to 2^31-1 is refused with [reason.Unsupported], rule "cms.key";
-// content above MaxContent with [reason.Malformed], rule "cms.size".
+// A key is refused as by [NewRecipient], content above MaxContent with
+// [reason.Malformed], rule "cms.size".
 func Seal(recipient *rsa.PublicKey, content []byte) ([]byte, error) {
-	ski, err := KeyIdentifier(recipient)
+	r, err := NewRecipient(recipient)
 	if err != nil {
 		return nil, err
 	}
+	return r.Seal(content)
+}
+
+// Seal is [Seal] to a key that was checked.
+func (r *Recipient) Seal(content []byte) ([]byte, error) {
 	if len(content) > MaxContent {
 		return nil, reason.New(reason.Malformed, "cms.size", "content has %d bytes, more than %d", len(content), MaxContent)
 	}
-	e := &EnvelopedData{SubjectKeyIdentifier: ski, Form: Chunked}
+	e := &EnvelopedData{SubjectKeyIdentifier: r.identifier[:], Form: Chunked}
 	rand.Read(e.IV[:])
 	cek := make([]byte, cekSize)
 	defer clear(cek)
 	rand.Read(cek)
-	e.EncryptedKey, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, recipient, cek, nil)
+	var err error
+	e.EncryptedKey, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, &r.key, cek, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cms: encrypt the content key: %w", err)
 	}
@@ -59,71 +65,81 @@ func pad(content []byte) []byte {
 	return padded
 }
 
-// encode writes AWS's chunked layout, whatever form e was read from: the outer
-// structures of indefinite length, the SET of recipients and all below it, and
-// the algorithm of the content, definite.
-func (e *EnvelopedData) encode() []byte {
-	sha256ID := tlv(tagSequence, tlv(tagOID, oidSHA256), tlv(tagNull))
-	oaep := tlv(tagSequence,
+// What is the same in all envelopes: all before the recipients, the algorithm of the
+// encrypted key, all of the content before the IV, all after the last chunk.
+var (
+	version2 = tlv(tagInteger, []byte{2})
+	sha256ID = tlv(tagSequence, tlv(tagOID, oidSHA256), tlv(tagNull))
+
+	envelopeHead = slices.Concat(
+		[]byte{tagSequence, indefinite}, tlv(tagOID, oidEnvelopedData),
+		[]byte{tagContext0, indefinite},
+		[]byte{tagSequence, indefinite}, version2)
+	oaepID = tlv(tagSequence,
 		tlv(tagOID, oidRSAESOAEP),
 		tlv(tagSequence,
 			tlv(tagContext0, sha256ID),
 			tlv(tagContext1, tlv(tagSequence, tlv(tagOID, oidMGF1), sha256ID))))
-	recipient := tlv(tagSequence,
-		tlv(tagInteger, []byte{2}),
-		tlv(tagPrimitive0, e.SubjectKeyIdentifier),
-		oaep,
-		tlv(tagOctetString, e.EncryptedKey))
-	chunks := make([][]byte, 0, len(e.Content)/ChunkSize+1)
-	for rest := e.Content; len(rest) > 0; {
-		n := min(len(rest), ChunkSize)
-		chunks = append(chunks, tlv(tagOctetString, rest[:n]))
-		rest = rest[n:]
+	contentHead = slices.Concat(
+		[]byte{tagSequence, indefinite}, tlv(tagOID, oidData),
+		tlv(tagSequence, tlv(tagOID, oidAES256CBC), tlv(tagOctetString, make([]byte, blockSize))))
+	envelopeEnd = make([]byte, 5*2)
+)
+
+// indefinite stands for a length that only the end-of-contents octets tell.
+const indefinite = 0x80
+
+// encode writes AWS's chunked layout, whatever form e was read from: the outer
+// structures of indefinite length, the SET of recipients and all below it, and
+// the algorithm of the content, definite.
+func (e *EnvelopedData) encode() []byte {
+	recipient := len(version2) + headSize(len(e.SubjectKeyIdentifier)) + len(e.SubjectKeyIdentifier) +
+		len(oaepID) + headSize(len(e.EncryptedKey)) + len(e.EncryptedKey)
+	set := headSize(recipient) + recipient
+	chunks := (len(e.Content) + ChunkSize - 1) / ChunkSize
+	out := make([]byte, 0, len(envelopeHead)+headSize(set)+set+len(contentHead)+2+chunks*headSize(ChunkSize)+len(e.Content)+len(envelopeEnd))
+
+	out = append(out, envelopeHead...)
+	out = appendHead(out, tagSet, set)
+	out = appendHead(out, tagSequence, recipient)
+	out = append(out, version2...)
+	out = append(appendHead(out, tagPrimitive0, len(e.SubjectKeyIdentifier)), e.SubjectKeyIdentifier...)
+	out = append(out, oaepID...)
+	out = append(appendHead(out, tagOctetString, len(e.EncryptedKey)), e.EncryptedKey...)
+	out = append(out, contentHead...)
+	copy(out[len(out)-blockSize:], e.IV[:])
+	out = append(out, tagContext0, indefinite)
+	for chunk := range slices.Chunk(e.Content, ChunkSize) {
+		out = append(appendHead(out, tagOctetString, len(chunk)), chunk...)
 	}
-	content := indefinite(tagSequence,
-		tlv(tagOID, oidData),
-		tlv(tagSequence, tlv(tagOID, oidAES256CBC), tlv(tagOctetString, e.IV[:])),
-		indefinite(tagContext0, chunks...))
-	return indefinite(tagSequence,
-		tlv(tagOID, oidEnvelopedData),
-		indefinite(tagContext0,
-			indefinite(tagSequence,
-				tlv(tagInteger, []byte{2}),
-				tlv(tagSet, recipient),
-				content)))
+	return append(out, envelopeEnd...)
 }
 
-// tlv returns an element of definite length; the lengths here stay below 64 KiB.
+// tlv returns an element of definite length.
 func tlv(tag byte, parts ...[]byte) []byte {
-	n := 0
-	for _, p := range parts {
-		n += len(p)
+	value := slices.Concat(parts...)
+	return append(appendHead(make([]byte, 0, headSize(len(value))+len(value)), tag, len(value)), value...)
+}
+
+// appendHead appends the tag and the length of an element of n bytes; the lengths
+// here stay below 64 KiB.
+func appendHead(b []byte, tag byte, n int) []byte {
+	switch headSize(n) {
+	case 2:
+		return append(b, tag, byte(n))
+	case 3:
+		return append(b, tag, 0x81, byte(n))
 	}
-	out := make([]byte, 0, n+4)
+	return append(b, tag, 0x82, byte(n>>8), byte(n))
+}
+
+// headSize is how many bytes appendHead appends.
+func headSize(n int) int {
 	switch {
 	case n < 0x80:
-		out = append(out, tag, byte(n))
+		return 2
 	case n < 0x100:
-		out = append(out, tag, 0x81, byte(n))
-	default:
-		out = append(out, tag, 0x82, byte(n>>8), byte(n))
+		return 3
 	}
-	for _, p := range parts {
-		out = append(out, p...)
-	}
-	return out
-}
-
-// indefinite returns a constructed element of indefinite length.
-func indefinite(tag byte, parts ...[]byte) []byte {
-	n := 0
-	for _, p := range parts {
-		n += len(p)
-	}
-	out := make([]byte, 0, n+4)
-	out = append(out, tag, 0x80)
-	for _, p := range parts {
-		out = append(out, p...)
-	}
-	return append(out, 0, 0)
+	return 4
 }
