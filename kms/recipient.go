@@ -5,7 +5,6 @@ package kms
 import (
 	"bytes"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 
 	"github.com/cretula/cretula/attestation"
@@ -17,7 +16,7 @@ import (
 // A recipient is a verified document and the key in it.
 type recipient struct {
 	document *attestation.Document
-	key      *rsa.PublicKey
+	key      *cms.Recipient
 }
 
 // verifyRecipient judges the Recipient of a request, if there is one. The
@@ -100,7 +99,11 @@ func (c *call) reject(err error) error {
 
 // recipientKey reads the SubjectPublicKeyInfo of a document. Package cms says
 // which RSA keys an envelope can be sealed to.
-func recipientKey(spki []byte) (*rsa.PublicKey, error) {
+func recipientKey(spki []byte) (*cms.Recipient, error) {
+	if key := cms.ParseRecipient(spki); key != nil {
+		return key, nil
+	}
+	// All others are refused, and what follows says why.
 	if spki == nil {
 		return nil, reason.New(reason.Malformed, "kms.recipient.key.absent", "the document carries no public key")
 	}
@@ -114,20 +117,16 @@ func recipientKey(spki []byte) (*rsa.PublicKey, error) {
 		return nil, reason.New(reason.Unsupported, "kms.recipient.key.type", "the public key of the document is not RSA")
 	}
 	// Another encoding of the same key would give another key identifier.
-	identifier, refused := cms.KeyIdentifier(key)
-	if sum := sha256.Sum256(spki); refused == nil && bytes.Equal(identifier, sum[:]) {
-		return key, nil
-	}
 	canonical, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil || refused == nil || !bytes.Equal(canonical, spki) {
+	if err != nil || !bytes.Equal(canonical, spki) {
 		return nil, reason.New(reason.Malformed, "kms.recipient.key.form", "the public key of the document is not in DER")
 	}
-	return nil, refused
+	return cms.NewRecipient(key)
 }
 
 // seal encrypts an answer to the recipient.
 func (r *recipient) seal(content []byte) ([]byte, error) {
-	sealed, err := cms.Seal(r.key, content)
+	sealed, err := r.key.Seal(content)
 	if err != nil {
 		return nil, kmsapi.Internal(err)
 	}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kms
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"math/big"
+	"testing"
+
+	"github.com/cretula/cretula/cms"
+	"github.com/cretula/cretula/reason"
+)
+
+// TestRecipientKey: each key that is refused is refused by its rule.
+func TestRecipientKey(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki := func(key any) []byte {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	good := spki(&private.PublicKey)
+	short := new(big.Int).SetBit(big.NewInt(1), 2046, 1)
+	// The exponent is the last member. One byte more stands behind the pair, and all
+	// that is around it is that byte longer.
+	const inner = 4 + 15 + 4 // where the BIT STRING's contents begin
+	behind := append(bytes.Clone(good), 0)
+	behind[3]++
+	behind[inner-1]++
+	odd := bytes.Clone(good)
+	odd[inner] = 1 // an unused bit in the BIT STRING
+	for _, c := range []struct {
+		name string
+		spki []byte
+		why  reason.Reason
+		rule string
+	}{
+		{"absent", nil, reason.Malformed, "kms.recipient.key.absent"},
+		{"empty", []byte{}, reason.Malformed, "kms.recipient.key.form"},
+		{"text", []byte("a key"), reason.Malformed, "kms.recipient.key.form"},
+		{"PKCS #1", x509.MarshalPKCS1PublicKey(&private.PublicKey), reason.Malformed, "kms.recipient.key.form"},
+		{"cut", good[:len(good)-1], reason.Malformed, "kms.recipient.key.form"},
+		{"a byte behind it", append(bytes.Clone(good), 0), reason.Malformed, "kms.recipient.key.form"},
+		{"a byte behind the pair", behind, reason.Malformed, "kms.recipient.key.form"},
+		{"an unused bit", odd, reason.Malformed, "kms.recipient.key.form"},
+		{"on P-384", spki(&curve.PublicKey), reason.Unsupported, "kms.recipient.key.type"},
+		{"exponent 3", spki(&rsa.PublicKey{N: private.N, E: 3}), reason.Unsupported, "cms.key"},
+		{"even exponent", spki(&rsa.PublicKey{N: private.N, E: 65538}), reason.Unsupported, "cms.key"},
+		{"2047 bits", spki(&rsa.PublicKey{N: short, E: 65537}), reason.Unsupported, "cms.key"},
+	} {
+		key, err := recipientKey(c.spki)
+		refused, _ := err.(*reason.Error)
+		if key != nil || refused == nil || refused.Reason() != c.why || refused.Rule() != c.rule {
+			t.Errorf("%s: %v, %v; want %v by %s", c.name, key, err, c.why, c.rule)
+		}
+	}
+	key, err := recipientKey(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(good) // which the key does not refer to
+	sealed, err := (&recipient{key: key}).seal([]byte("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opened, err := cms.Open(private, sealed); err != nil || string(opened) != "content" {
+		t.Errorf("%q, %v", opened, err)
+	}
+}
