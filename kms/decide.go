@@ -396,6 +396,9 @@ var enclaveKeys, tpmKeys = func() (enclave, tpm [32]string) {
 	return enclave, tpm
 }()
 
+// zeroDigest is the value of a register that nothing was extended into.
+const zeroDigest = "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+
 // attestation adds the registers of a document. One that the document has not is
 // absent. ImageSha384 is PCR0, of an enclave only.
 func (m *conditionKeys) attestation(r *recipient) {
@@ -403,17 +406,20 @@ func (m *conditionKeys) attestation(r *recipient) {
 	if d.Kind == attestation.KindNitroTPM {
 		keys = &tpmKeys
 	}
-	var all strings.Builder // one text for all values
-	all.Grow(d.PCRs.Len() * 2 * pcr.Size)
-	var digits [2 * pcr.Size]byte
+	var digits [pcr.Count * len(zeroDigest)]byte
+	all := digits[:0] // one text for all values but zero, which most registers have
 	for _, digest := range d.PCRs.All() {
-		hex.Encode(digits[:], digest[:])
-		all.Write(digits[:])
+		if !digest.IsZero() {
+			all = hex.AppendEncode(all, digest[:])
+		}
 	}
-	rest := all.String()
-	for i := range d.PCRs.All() {
-		m.set(keys[i], rest[:2*pcr.Size])
-		rest = rest[2*pcr.Size:]
+	rest := string(all)
+	for i, digest := range d.PCRs.All() {
+		value := zeroDigest
+		if !digest.IsZero() {
+			value, rest = rest[:len(zeroDigest)], rest[len(zeroDigest):]
+		}
+		m.set(keys[i], value)
 		if i == 0 && d.Kind == attestation.KindEnclave {
 			m.Context["kms:recipientattestation:imagesha384"] = m.Context[keys[i]]
 		}

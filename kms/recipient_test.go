@@ -9,10 +9,16 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"fmt"
 	"math/big"
+	"reflect"
+	"strings"
 	"testing"
 
+	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/cms"
+	"github.com/cretula/cretula/pcr"
+	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
 )
 
@@ -79,5 +85,44 @@ func TestRecipientKey(t *testing.T) {
 	}
 	if opened, err := cms.Open(private, sealed); err != nil || string(opened) != "content" {
 		t.Errorf("%q, %v", opened, err)
+	}
+}
+
+// TestRegisterConditions: each register of a document is a condition, zero ones too,
+// and no other is.
+func TestRegisterConditions(t *testing.T) {
+	sets := map[string]pcr.Set{"none": {}}
+	for _, n := range []pcr.Index{16, 24, 32} {
+		var mixed, zero, full pcr.Set
+		for i := range n {
+			full.Put(i, pcr.Sum([]byte{byte(i)}))
+			zero.Put(i, pcr.Digest{})
+			if i%3 != 1 {
+				mixed.Put(i, pcr.Digest{})
+			}
+			if i%5 == 2 {
+				mixed.Put(i, pcr.Sum([]byte{byte(i)}))
+			}
+		}
+		sets[fmt.Sprint("mixed ", n)], sets[fmt.Sprint("zero ", n)], sets[fmt.Sprint("full ", n)] = mixed, zero, full
+	}
+	for name, set := range sets {
+		for _, kind := range []attestation.Kind{attestation.KindEnclave, attestation.KindNitroTPM} {
+			want := policy.Context{}
+			for i, digest := range set.All() {
+				key := "kms:recipientattestation:" + strings.ToLower(i.String())
+				if kind == attestation.KindNitroTPM {
+					key = "kms:recipientattestation:nitrotpm" + strings.ToLower(i.String())
+				} else if i == 0 {
+					want["kms:recipientattestation:imagesha384"] = policy.Values{digest.String()}
+				}
+				want[key] = policy.Values{digest.String()}
+			}
+			m := conditionKeys{policy.Context{}, new([]string)}
+			m.attestation(&recipient{document: &attestation.Document{Kind: kind, PCRs: set}})
+			if !reflect.DeepEqual(m.Context, want) {
+				t.Errorf("%s, %v: %v, want %v", name, kind, m.Context, want)
+			}
+		}
 	}
 }
