@@ -20,12 +20,16 @@ func TestVerifyLimited(t *testing.T) {
 	want := func(name string, document []byte, n int) {
 		t.Helper()
 		before, asked := v.CacheStats().Entries, 0
-		_, err := v.VerifyLimited(document, forgeExpectation(), func(n int) error {
+		d := attestation.Document{ModuleID: "untouched"}
+		err := v.VerifyLimited(&d, document, forgeExpectation(), func(n int) error {
 			asked += n // once
 			return refusal
 		})
 		if asked != n || (n > 0) != (err == refusal) {
 			t.Errorf("%s: %d unknown, want %d; %v", name, asked, n, err)
+		}
+		if (err == nil) == (d.ModuleID == "untouched") {
+			t.Errorf("%s: %v, and the result is of %q", name, err, d.ModuleID)
 		}
 		if after := v.CacheStats().Entries; after != before {
 			t.Errorf("%s: %d certificates remembered, then %d", name, before, after)
@@ -52,7 +56,7 @@ func TestVerifyLimited(t *testing.T) {
 	}
 	want("known", document, 0)
 	want("other leaf", otherLeaf, 1)
-	if _, err := v.VerifyLimited(otherLeaf, forgeExpectation(), func(int) error { return nil }); err == nil {
+	if err := v.VerifyLimited(new(attestation.Document), otherLeaf, forgeExpectation(), func(int) error { return nil }); err == nil {
 		t.Error("a leaf that is not signed is good because it may be checked")
 	}
 	before := v.CacheStats()

@@ -192,27 +192,32 @@ type Document struct {
 // same. Who sends what AWS did not sign costs one check, who sends a genuine
 // document again the one of its own signature.
 func (v *Verifier) Verify(document []byte, e Expectation) (*Document, error) {
-	return v.VerifyLimited(document, e, nil)
+	d := new(Document)
+	if err := v.VerifyLimited(d, document, e, nil); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // VerifyLimited is [Verifier.Verify] for those who bound how many signatures a caller
-// may have checked. Before any certificate is parsed of a document of good form whose
-// chain begins with a trusted root, unknown is told how many signatures of
+// may have checked, and who have memory for the result: d is set to it, and stays as
+// it is if there is an error. Before any certificate is parsed of a document of good
+// form whose chain begins with a trusted root, unknown is told how many signatures of
 // certificates, 1 to 4, are to be checked at most besides the document's own, because
 // the Verifier does not remember them; it is not called if there are none. An error of
 // it ends the verification and is what VerifyLimited returns.
-func (v *Verifier) VerifyLimited(document []byte, e Expectation, unknown func(signatures int) error) (*Document, error) {
+func (v *Verifier) VerifyLimited(d *Document, document []byte, e Expectation, unknown func(signatures int) error) error {
 	c := v.begin()
 	defer c.end()
 	if err := c.run(document, &e, unknown); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.f.err(); err != nil {
-		return nil, err
+		return err
 	}
 	u := &c.u
 	trust := c.trust()
-	return &Document{
+	*d = Document{
 		Kind:        u.kind,
 		Trust:       trust,
 		Emulated:    trust == TrustCustom,
@@ -230,7 +235,8 @@ func (v *Verifier) VerifyLimited(document []byte, e Expectation, unknown func(si
 		RevocationChecked: c.checkedRevocations(),
 		Level:             e.level(),
 		Information:       c.f.info,
-	}, nil
+	}
+	return nil
 }
 
 // A check is the state of one verification. It refers to the document, and nothing
