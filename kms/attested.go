@@ -69,7 +69,7 @@ func (c *call) verifyExtension(k *key) error {
 	if in == nil || in.AttestationDocument == nil {
 		return c.refuse(ruleRecipientRequired, "the key takes this operation with an attestation document in Recipient only")
 	}
-	document, err := c.verifyDocument(in.AttestationDocument)
+	r, err := c.verifyDocument(in.AttestationDocument)
 	if err != nil {
 		return err
 	}
@@ -77,10 +77,10 @@ func (c *call) verifyExtension(k *key) error {
 	if err != nil {
 		return kmsapi.Internal(err)
 	}
-	if want := RequestDigest(c.op.Name, k.ARN(), body); !bytes.Equal(document.UserData, want[:]) {
+	if want := RequestDigest(c.op.Name, k.ARN(), body); !bytes.Equal(r.document.UserData, want[:]) {
 		return c.refuse(ruleRecipientUserData, "the document was not made for this request: its user_data is not SHA-384 of operation, key ARN and SHA-256 of the body")
 	}
-	c.recipient, c.attested = &recipient{document: document}, k
+	c.recipient, c.attested = r, k
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (c *call) useDocument(tx *ledger.Tx) error {
 	if c.attested == nil {
 		return nil
 	}
-	id := usedID(c.recipient.document)
+	id := usedID(&c.recipient.document)
 	_, _, err := tx.Get(tableUsed, id)
 	switch {
 	case err == nil:

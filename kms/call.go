@@ -30,6 +30,9 @@ type call struct {
 	body []byte
 	// recipient is the verified Recipient, nil if the request has none.
 	recipient *recipient
+	// proven is what the event's additional data is in, which the call gives back; nil
+	// if there is none.
+	proven *recipient
 	// attested is the key whose tag asked for the recipient; else nil.
 	attested *key
 	// alias is the alias by which the request named its key, or "".
@@ -71,6 +74,7 @@ var calls = sync.Pool{New: func() any { return &call{memory: new(decisionMemory)
 func (c *call) recycle() {
 	memory := c.memory
 	memory.reset()
+	c.proven.recycle()
 	*c = call{}
 	c.memory = memory
 	calls.Put(c)

@@ -402,7 +402,7 @@ const zeroDigest = "000000000000000000000000000000000000000000000000000000000000
 // attestation adds the registers of a document. One that the document has not is
 // absent. ImageSha384 is PCR0, of an enclave only.
 func (m *conditionKeys) attestation(r *recipient) {
-	d, keys := r.document, &enclaveKeys
+	d, keys := &r.document, &enclaveKeys
 	if d.Kind == attestation.KindNitroTPM {
 		keys = &tpmKeys
 	}

@@ -317,25 +317,24 @@ type EventRecipient struct {
 	Registers   pcr.Set `json:"registers"`
 }
 
-func describeRecipient(d *attestation.Document) *AdditionalData {
-	r := EventRecipient{
+// describe fills in what the event says of a document.
+func (r *recipient) describe() {
+	d, e := &r.document, &r.described.Recipient
+	*e = EventRecipient{
 		ModuleID: d.ModuleID, Kind: d.Kind.String(), Trust: d.Trust.String(), Emulated: d.Emulated, Debug: d.Debug,
 		Timestamp: d.Timestamp.UTC(), PayloadHash: hex.EncodeToString(d.PayloadHash[:]), Registers: d.PCRs,
 	}
-	type member struct {
-		index pcr.Index
-		value **pcr.Digest
-	}
-	members := []member{{0, &r.ImageDigest}, {1, &r.PCR1}, {2, &r.PCR2}, {3, &r.PCR3}, {4, &r.PCR4}, {8, &r.PCR8}}
+	indexes, values := [...]pcr.Index{0, 1, 2, 3, 4, 8}, [...]**pcr.Digest{&e.ImageDigest, &e.PCR1, &e.PCR2, &e.PCR3, &e.PCR4, &e.PCR8}
 	if d.Kind == attestation.KindNitroTPM {
-		members = []member{{4, &r.NitroTPMPCR4}, {7, &r.NitroTPMPCR7}, {8, &r.NitroTPMPCR8}, {9, &r.NitroTPMPCR9}, {16, &r.NitroTPMPCR16}, {23, &r.NitroTPMPCR23}}
+		indexes = [...]pcr.Index{4, 7, 8, 9, 16, 23}
+		values = [...]**pcr.Digest{&e.NitroTPMPCR4, &e.NitroTPMPCR7, &e.NitroTPMPCR8, &e.NitroTPMPCR9, &e.NitroTPMPCR16, &e.NitroTPMPCR23}
 	}
-	for _, m := range members {
-		if digest, ok := d.PCRs.Get(m.index); ok {
-			*m.value = &digest
+	for i, index := range indexes {
+		if digest, ok := d.PCRs.Get(index); ok {
+			r.digests[i] = digest
+			*values[i] = &r.digests[i]
 		}
 	}
-	return &AdditionalData{Recipient: r}
 }
 
 // maxEventText bounds texts that a client chose.

@@ -6,17 +6,35 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
+	"sync"
 
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/cms"
 	"github.com/cretula/cretula/kms/kmsapi"
+	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/reason"
 )
 
-// A recipient is a verified document and the key in it.
+// A recipient is a verified document, the key in it, and what the event of the request
+// says of it.
 type recipient struct {
-	document *attestation.Document
-	key      *cms.Recipient
+	document  attestation.Document
+	key       *cms.Recipient
+	described AdditionalData
+	// digests are those that described refers to.
+	digests [6]pcr.Digest
+}
+
+// recipients has the memory of those of calls that were answered.
+var recipients = sync.Pool{New: func() any { return new(recipient) }}
+
+// recycle gives back the memory of a recipient, nil for none. Nothing may refer to it
+// any more: see [call.recycle].
+func (r *recipient) recycle() {
+	if r != nil {
+		*r = recipient{}
+		recipients.Put(r)
+	}
 }
 
 // verifyRecipient judges the Recipient of a request, if there is one. The
@@ -42,32 +60,34 @@ func (c *call) verifyRecipient(k *key) error {
 	case in.AttestationDocument == nil:
 		return c.reject(reason.New(reason.Malformed, "kms.recipient.member", "Recipient has no AttestationDocument"))
 	}
-	document, err := c.verifyDocument(in.AttestationDocument)
+	r, err := c.verifyDocument(in.AttestationDocument)
 	if err != nil {
 		return err
 	}
-	key, err := recipientKey(document.PublicKey)
-	if err != nil {
+	if r.key, err = recipientKey(r.document.PublicKey); err != nil {
 		return c.reject(err)
 	}
-	c.recipient = &recipient{document, key}
+	c.recipient = r
 	return nil
 }
 
 // verifyDocument returns what a document says once it is proven.
-func (c *call) verifyDocument(data []byte) (*attestation.Document, error) {
-	document, err := c.server.verifier.VerifyLimited(data, attestation.Expectation{
+func (c *call) verifyDocument(data []byte) (*recipient, error) {
+	r := recipients.Get().(*recipient)
+	err := c.server.verifier.VerifyLimited(&r.document, data, attestation.Expectation{
 		AllowAnyImage: true,
 		AllowAnyKind:  true,
 		AllowDebug:    true, // judged after the policies: see refuseDebug
 		Time:          c.now,
 	}, c.allowUnknown)
 	if err != nil {
+		r.recycle()
 		return nil, c.reject(err)
 	}
-	c.event.Additional = describeRecipient(document)
-	c.event.Emulated = c.event.Emulated || document.Emulated
-	return document, nil
+	r.describe()
+	c.proven, c.event.Additional = r, &r.described
+	c.event.Emulated = c.event.Emulated || r.document.Emulated
+	return r, nil
 }
 
 // allowUnknown asks whether the caller may have as many signatures checked as a

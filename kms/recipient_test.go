@@ -4,19 +4,26 @@ package kms
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"reflect"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cretula/cretula/attestation"
+	"github.com/cretula/cretula/attestation/issuer"
 	"github.com/cretula/cretula/cms"
+	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
@@ -119,10 +126,123 @@ func TestRegisterConditions(t *testing.T) {
 				want[key] = policy.Values{digest.String()}
 			}
 			m := conditionKeys{policy.Context{}, new([]string)}
-			m.attestation(&recipient{document: &attestation.Document{Kind: kind, PCRs: set}})
+			m.attestation(&recipient{document: attestation.Document{Kind: kind, PCRs: set}})
 			if !reflect.DeepEqual(m.Context, want) {
 				t.Errorf("%s, %v: %v, want %v", name, kind, m.Context, want)
 			}
+		}
+	}
+}
+
+// writtenLog has the events as they are written.
+type writtenLog struct {
+	nowhere
+	mu     sync.Mutex
+	events []string
+}
+
+func (l *writtenLog) Append(_ context.Context, event any) error {
+	text, err := json.Marshal(event)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, string(text))
+	return err
+}
+
+// TestEventsHaveTheirOwnDocument: of requests at once, and one after the other in the
+// same memory, each has its own document in its event, and one without a document, or
+// with one that is refused, has none.
+func TestEventsHaveTheirOwnDocument(t *testing.T) {
+	authority, err := issuer.New(issuer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(writtenLog)
+	s := newTestServer(t, log, authority.Root())
+	admin := testCaller(t, s)(s.EnsureAdmin(t.Context()))
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const documents = 4
+	var requests [documents + 3]*kmsapi.RecipientInfo
+	var modules [documents + 3]string
+	algorithm := kmsapi.RSAESOAEPSHA256
+	for i := range documents + 2 {
+		var registers pcr.Set
+		for j := range pcr.Index(4 + i) {
+			registers.Put(j, pcr.Sum([]byte{byte(i), byte(j)}))
+		}
+		modules[i] = issuer.NewModuleID(fmt.Sprintf("i-%017x", i), time.Now().Add(-time.Minute), nil)
+		content := issuer.Content{ModuleID: modules[i], PCRs: registers, PublicKey: public}
+		if i == documents { // proven, but its key is no key
+			content.PublicKey = []byte("key")
+		}
+		document, err := authority.Issue(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == documents+1 {
+			document[len(document)-1] ^= 1
+		}
+		requests[i] = &kmsapi.RecipientInfo{AttestationDocument: document, KeyEncryptionAlgorithm: &algorithm}
+	}
+	key, err := Do[kmsapi.CreateKeyOutput](t.Context(), s, admin, &kmsapi.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.events = nil
+	const rounds = 5
+	var group sync.WaitGroup
+	for i, request := range requests {
+		caller := *findCaller(t, s, admin.AccessKeyID)
+		caller.UserAgent = strconv.Itoa(i)
+		for range 2 {
+			group.Go(func() {
+				for range rounds {
+					spec := "AES_256"
+					_, err := Do[kmsapi.GenerateDataKeyOutput](t.Context(), s, &caller, &kmsapi.GenerateDataKeyInput{KeyId: &key.KeyMetadata.Arn, KeySpec: &spec, Recipient: request})
+					if refused := i == documents || i == documents+1; refused != (err != nil) {
+						t.Errorf("request %d: %v", i, err)
+					}
+				}
+			})
+		}
+	}
+	group.Wait()
+	counts := map[int]int{}
+	for _, text := range log.events {
+		var event Event
+		if err := json.Unmarshal([]byte(text), &event); err != nil {
+			t.Fatal(err)
+		}
+		i, err := strconv.Atoi(event.UserAgent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[i]++
+		if i > documents { // refused, and none at all
+			if event.Additional != nil {
+				t.Errorf("event %d has a document", i)
+			}
+			continue
+		}
+		if event.Additional == nil {
+			t.Fatalf("event %d has no document", i)
+		}
+		r := &event.Additional.Recipient
+		zero, _ := r.Registers.Get(0)
+		if want := pcr.Sum([]byte{byte(i), 0}); r.ModuleID != modules[i] || r.Registers.Len() != 4+i || zero != want || *r.ImageDigest != want || r.PCR3 == nil || (r.PCR4 == nil) != (i == 0) {
+			t.Errorf("event %d has the document %+v", i, r)
+		}
+	}
+	for i := range requests {
+		if counts[i] != 2*rounds {
+			t.Errorf("%d events of request %d, want %d", counts[i], i, 2*rounds)
 		}
 	}
 }
