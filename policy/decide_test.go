@@ -385,7 +385,7 @@ func TestLimitsTakeAndGrantsGive(t *testing.T) {
 // and what decides differently without them is Conditional.
 func TestConditional(t *testing.T) {
 	m := &simMaker{Rand: rand.New(rand.NewPCG(3, 4))}
-	without, differ := 0, 0
+	without, differ, left := 0, 0, 0
 	for range 3000 {
 		p := m.pair()
 		for _, s := range p.policies() {
@@ -409,6 +409,22 @@ func TestConditional(t *testing.T) {
 		bare := in
 		bare.Request.Context = nil
 		same := reflect.DeepEqual(Evaluate(in), Evaluate(bare))
+		keys := in.ConditionKeys(nil)
+		if in.Conditional() != (len(keys) > 0) {
+			t.Errorf("conditional %v, with the keys %v: %s", in.Conditional(), keys, p.json(t))
+		}
+		only := in
+		only.Request.Context = Context{}
+		for key, values := range fold(in.Request.Context) {
+			if slices.Contains(keys, key) {
+				only.Request.Context[key] = values
+			} else {
+				left++
+			}
+		}
+		if !reflect.DeepEqual(Evaluate(in), Evaluate(only)) {
+			t.Errorf("decides by other keys than %v: %s", keys, p.json(t))
+		}
 		if !in.Conditional() {
 			without++
 			if !same {
@@ -418,8 +434,8 @@ func TestConditional(t *testing.T) {
 			differ++
 		}
 	}
-	if without < 300 || differ < 300 {
-		t.Errorf("%d are not conditional, %d differ: this test has lost its point", without, differ)
+	if without < 300 || differ < 300 || left < 300 {
+		t.Errorf("%d are not conditional, %d differ, %d keys were left out: this test has lost its point", without, differ, left)
 	}
 }
 

@@ -217,11 +217,37 @@ func (e *evaluation) evaluate(in *Input) {
 // the request: whether a policy has a condition or a variable, or a grant a constraint
 // that is a condition key. If not, whoever makes the Input need not make a Context.
 func (in *Input) Conditional() bool {
-	regards := func(p *Policy) bool { return p != nil && p.conditional }
+	regards := func(p *Policy) bool { return p != nil && len(p.keys) > 0 }
 	named := func(n Named) bool { return regards(n.Policy) }
 	return regards(in.KeyPolicy) || regards(in.TrustPolicy) || slices.ContainsFunc(in.Identity, named) ||
 		in.Boundary != nil && named(*in.Boundary) || slices.ContainsFunc(in.Session, named) ||
 		slices.ContainsFunc(in.Grants, func(g Grant) bool { return g.SourceArn != "" })
+}
+
+// ConditionKeys appends the condition keys on which the decision, with its trace, can
+// depend, as strings.ToLower returns them; some may be there twice. Whoever makes the
+// Input need put no other into its Context.
+func (in *Input) ConditionKeys(keys []string) []string {
+	add := func(p *Policy) {
+		if p != nil {
+			keys = append(keys, p.keys...)
+		}
+	}
+	add(in.KeyPolicy)
+	add(in.TrustPolicy)
+	for i := range in.Identity {
+		add(in.Identity[i].Policy)
+	}
+	if in.Boundary != nil {
+		add(in.Boundary.Policy)
+	}
+	for i := range in.Session {
+		add(in.Session[i].Policy)
+	}
+	if slices.ContainsFunc(in.Grants, func(g Grant) bool { return g.SourceArn != "" }) {
+		keys = append(keys, sourceARN)
+	}
+	return keys
 }
 
 func (in *Input) valid() bool {

@@ -33,6 +33,9 @@ type grantTally struct {
 	direct, limited, delegates string
 }
 
+// sourceARN is the condition key of a grant's SourceArn.
+const sourceARN = "aws:sourcearn"
+
 // grants matches every grant. Those to the caller are looked at in full; those to
 // others are many and only named in the trace.
 func (e *evaluation) grants(grants []Grant) grantTally {
@@ -110,7 +113,7 @@ func (g *Grant) reach(p *Principal, root string) reach {
 // Guide, "Using grant constraints".
 func (e *evaluation) constraints(g *Grant, operation string) bool {
 	if g.SourceArn != "" {
-		got := e.env.context["aws:sourcearn"]
+		got := e.env.context[sourceARN]
 		if len(got) != 1 || got[0] != g.SourceArn {
 			return false
 		}

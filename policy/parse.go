@@ -58,6 +58,7 @@ type decoder struct {
 	doc  []byte
 	kind Kind
 	vars bool
+	keys []string // see Policy
 }
 
 func (d *decoder) fault(n *node, rule, format string, args ...any) error {
@@ -115,8 +116,9 @@ func (d *decoder) policy(root *node) (*Policy, error) {
 		}
 		sids[s.Sid] = true
 		p.Statements = append(p.Statements, s)
-		p.conditional = p.conditional || s.conditional()
 	}
+	slices.Sort(d.keys)
+	p.keys = slices.Clone(slices.Compact(d.keys))
 	return p, nil
 }
 
@@ -302,6 +304,10 @@ func (d *decoder) resources(s *Statement, n *node) ([]string, error) {
 			return nil, d.fault(items[i], "policy.resource", "Resource %s: %s", quote(r), complaint)
 		}
 		s.resources = append(s.resources, p)
+		d.keys = p.whole.variables(d.keys)
+		for _, part := range p.parts {
+			d.keys = part.variables(d.keys)
+		}
 	}
 	return list, nil
 }
@@ -392,6 +398,7 @@ func (d *decoder) condition(o Operator, m member) (Condition, error) {
 		return Condition{}, fault(d.doc, m.off, "policy.overly-permissive",
 			"OverlyPermissiveCondition:EncryptionContext:%s: ForAllValues matches a request without this key", name[len(contextPrefix)-len("kms:"):])
 	}
+	d.keys = append(d.keys, c.folded)
 	items, err := d.list(m.value, "the values of "+quote(m.name))
 	if err != nil {
 		return Condition{}, err
@@ -403,6 +410,10 @@ func (d *decoder) condition(o Operator, m member) (Condition, error) {
 		t, complaint := operators[o.Name].compile(item.text, d.vars)
 		if complaint != "" {
 			return Condition{}, d.fault(item, "policy.value", "%s: %s: %s", o, quote(item.text), complaint)
+		}
+		if strings.Contains(item.text, "${") {
+			t, _ := parseTemplate(item.text, false, d.vars) // of an operator that takes none it may be anything
+			d.keys = t.variables(d.keys)
 		}
 		c.Values = append(c.Values, item.text)
 		c.tests = append(c.tests, t)

@@ -331,6 +331,16 @@ func FuzzParsePolicy(f *testing.F) {
 			in.Boundary, in.Session = &in.Identity[0], in.Identity
 		}
 		d := checkDecision(t, Evaluate(in))
+		only := in
+		only.Request.Context = Context{}
+		for _, key := range in.ConditionKeys(nil) {
+			if values, ok := in.Request.Context[key]; ok {
+				only.Request.Context[key] = values
+			}
+		}
+		if !reflect.DeepEqual(Evaluate(only), d) {
+			t.Fatalf("decides by other keys than %v", in.ConditionKeys(nil))
+		}
 		if len(d.Trace.Grants) != 0 && kind == KindIdentity {
 			t.Fatal("a grant without a key")
 		}

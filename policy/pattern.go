@@ -93,6 +93,16 @@ func parseVariable(s string) (p part, rest, complaint string) {
 	return p, rest, ""
 }
 
+// variables appends the keys of the variables in the template.
+func (t template) variables(keys []string) []string {
+	for i := range t {
+		if t[i].key != "" {
+			keys = append(keys, t[i].key)
+		}
+	}
+	return keys
+}
+
 // expand puts the values of the request into the template. It reports false if a
 // variable has no single value and no default, or can have several: then nothing can match.
 func (t template) expand(env *environment) (string, bool) {

@@ -19,10 +19,7 @@
 // access to AWS KMS keys".
 package policy
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // A Kind says where a policy is attached, which decides what may stand in it.
 type Kind uint8
@@ -78,8 +75,9 @@ type Policy struct {
 	Statements []Statement
 
 	parsed bool
-	// conditional says that some statement regards the condition keys of a request.
-	conditional bool
+	// keys are the condition keys that the statements regard, in Conditions and in
+	// variables: folded, in order.
+	keys []string
 }
 
 // A Statement is one statement of a policy. A nil slice means that the element
@@ -100,15 +98,6 @@ type Statement struct {
 	actions   []string // lower case
 	resources []pattern
 	onRole    bool // of a trust policy, whose resource is the role
-}
-
-// conditional tells whether the statement regards the condition keys of a request: in
-// a Condition, or in a variable of its resource.
-func (s *Statement) conditional() bool {
-	variable := func(t template) bool { return slices.ContainsFunc(t, func(p part) bool { return p.key != "" }) }
-	return len(s.Condition) > 0 || slices.ContainsFunc(s.resources, func(p pattern) bool {
-		return variable(p.whole) || slices.ContainsFunc(p.parts, variable)
-	})
 }
 
 // Inert tells whether the statement can never have an effect because it lacks
