@@ -28,7 +28,7 @@ const ruleDebug = "expect.debug"
 func (c *call) decide(k *key) error {
 	in, err := c.asked(k)
 	if err == nil && in.Conditional() {
-		err = c.addConditions(&in, k)
+		err = c.addConditions(&in, k, &in)
 		defer recycle(in.Request.Context) // the decision has its values, not the map
 	}
 	if err != nil {
@@ -74,14 +74,15 @@ func (c *call) refuseDebug(r policy.Request) error {
 func (c *call) request(k *key) (policy.Input, error) {
 	in, err := c.asked(k)
 	if err == nil {
-		err = c.addConditions(&in, k)
+		err = c.addConditions(&in, k, nil)
 	}
 	return in, err
 }
 
-// addConditions adds the condition keys.
-func (c *call) addConditions(in *policy.Input, k *key) error {
-	in.Request.Context, in.Request.Folded = c.conditions(k), true
+// addConditions adds the condition keys that the decision on an input regards, all of them
+// if that is nil.
+func (c *call) addConditions(in *policy.Input, k *key, regarding *policy.Input) error {
+	in.Request.Context, in.Request.Folded = c.conditions(k, regarding), true
 	if k == nil {
 		return nil
 	}
@@ -197,18 +198,20 @@ func (c *call) policyPrincipal() policy.Principal {
 // decisionMemory is what the decisions of one call are made in. The event has what is in
 // it until the call is answered.
 type decisionMemory struct {
-	// values are those of the condition keys, one behind the other.
-	values    []string
-	evaluator policy.Evaluator
+	// values are those of the condition keys, one behind the other; wanted are the keys
+	// that a decision regards.
+	values, wanted []string
+	evaluator      policy.Evaluator
 	// identity is the policy of the caller, where there is one.
 	identity [1]policy.Named
 }
 
-// maxValues bounds what of values is used again; room is for those that nearly all
-// requests have.
+// maxValues bounds what of values is used again, and the keys that are looked for one by
+// one; room is for the values that most requests need.
 const (
-	maxValues = 256
-	room      = 48
+	maxValues = 128
+	maxWanted = 32
+	room      = 16
 )
 
 // reset forgets all decisions.
@@ -217,13 +220,16 @@ func (m *decisionMemory) reset() {
 	if m.values = m.values[:0]; cap(m.values) > maxValues {
 		m.values = nil
 	}
+	clear(m.wanted)
+	if m.wanted = m.wanted[:0]; cap(m.wanted) > maxValues {
+		m.wanted = nil
+	}
 	m.evaluator.Reset()
 	m.identity = [1]policy.Named{}
 }
 
-// contexts has maps of decisions that were made: of all that a decision needs, its
-// map of condition keys is the largest.
-var contexts = sync.Pool{New: func() any { return make(policy.Context, 64) }}
+// contexts has maps of decisions that were made.
+var contexts = sync.Pool{New: func() any { return make(policy.Context, 8) }}
 
 // maxRecycled is the number of condition keys up to which a map is used again.
 const maxRecycled = 128
@@ -241,22 +247,42 @@ type conditionKeys struct {
 	policy.Context
 	// values has the values one behind the other.
 	values *[]string
+	// wanted are the keys that will be regarded, and perhaps others; all says that it may
+	// be any.
+	wanted []string
+	all    bool
 }
 
-// set gives a key its one value.
+// wants tells whether a key will be regarded.
+func (m *conditionKeys) wants(key string) bool { return m.all || slices.Contains(m.wanted, key) }
+
+// wantsSome tells whether a key that begins so will be regarded.
+func (m *conditionKeys) wantsSome(prefix string) bool {
+	return m.all || slices.ContainsFunc(m.wanted, func(key string) bool { return strings.HasPrefix(key, prefix) })
+}
+
+// set gives a key its one value, if it will be regarded.
 func (m *conditionKeys) set(key, value string) {
+	if !m.wants(key) {
+		return
+	}
 	values := append(*m.values, value)
 	*m.values = values
 	m.Context[key] = values[len(values)-1 : len(values) : len(values)]
 }
 
 // conditions returns the condition keys of the request, in lower case, with the
-// values that the Service Authorization Reference gives them.
-func (c *call) conditions(k *key) policy.Context {
+// values that the Service Authorization Reference gives them: those that the decision on
+// an input regards, and perhaps others, or all if the input is nil.
+func (c *call) conditions(k *key, regarding *policy.Input) policy.Context {
 	if c.memory.values == nil {
 		c.memory.values = make([]string, 0, room)
 	}
-	m := &conditionKeys{contexts.Get().(policy.Context), &c.memory.values}
+	m := &conditionKeys{Context: contexts.Get().(policy.Context), values: &c.memory.values, all: regarding == nil}
+	if regarding != nil {
+		c.memory.wanted = regarding.ConditionKeys(c.memory.wanted[:0])
+		m.wanted, m.all = c.memory.wanted, len(c.memory.wanted) > maxWanted
+	}
 	c.globalConditions(m)
 	if c.op.Resource != kmsapi.ResourceNone || strings.Contains(c.op.Name, "CustomKeyStore") || c.op.Name == "CreateKey" {
 		m.set("kms:calleraccount", c.caller.Principal.Account)
@@ -271,8 +297,10 @@ func (c *call) conditions(k *key) policy.Context {
 	if c.alias != "" {
 		m.set("kms:requestalias", c.alias)
 	}
-	contextConditions(m.Context, c.common.EncryptionContext)
-	if c.recipient != nil {
+	if m.wantsSome("kms:encryptioncontext") {
+		contextConditions(m.Context, c.common.EncryptionContext)
+	}
+	if c.recipient != nil && m.wantsSome(attestationPrefix) {
 		m.attestation(c.recipient)
 	}
 	return m.Context
@@ -280,7 +308,7 @@ func (c *call) conditions(k *key) policy.Context {
 
 // resourceConditions adds the keys that describe a key.
 func resourceConditions(context policy.Context, k *keyRecord) {
-	m := conditionKeys{context, new([]string)}
+	m := conditionKeys{Context: context, values: new([]string), all: true}
 	m.resource(k)
 }
 
@@ -295,6 +323,9 @@ func (m *conditionKeys) resource(k *keyRecord) {
 	}
 	if len(k.Aliases) > 0 {
 		m.Context["kms:resourcealiases"] = k.Aliases
+	}
+	if len(k.Tags) == 0 || !m.wantsSome("aws:resourcetag/") {
+		return
 	}
 	for _, tag := range k.Tags {
 		m.Add("aws:resourcetag/"+tag.Key, tag.Value)
@@ -331,8 +362,10 @@ func (c *call) globalConditions(m *conditionKeys) {
 	if p.Type == User {
 		m.set("aws:username", p.baseName())
 	}
-	for key, value := range p.Tags {
-		m.Add("aws:principaltag/"+key, value)
+	if m.wantsSome("aws:principaltag/") {
+		for key, value := range p.Tags {
+			m.Add("aws:principaltag/"+key, value)
+		}
 	}
 	if c.caller.Session != nil {
 		m.session(c.caller.Session)
@@ -346,8 +379,12 @@ func (c *call) requestConditions(m *conditionKeys) {
 	m.set("aws:principalisawsservice", "false")
 	m.set("aws:viaawsservice", "false")
 	m.set("aws:securetransport", strconv.FormatBool(c.caller.SecureTransport))
-	m.set("aws:currenttime", c.now.UTC().Format(time.RFC3339))
-	m.set("aws:epochtime", strconv.FormatInt(c.now.Unix(), 10))
+	if m.wants("aws:currenttime") {
+		m.set("aws:currenttime", c.now.UTC().Format(time.RFC3339))
+	}
+	if m.wants("aws:epochtime") {
+		m.set("aws:epochtime", strconv.FormatInt(c.now.Unix(), 10))
+	}
 	m.set("aws:requestedregion", c.caller.Region)
 	if c.caller.SourceIP != "" {
 		m.set("aws:sourceip", c.caller.SourceIP)
@@ -360,10 +397,14 @@ func (c *call) requestConditions(m *conditionKeys) {
 // session adds the keys of temporary credentials. Tags of the session replace those
 // of its role (IAM User Guide, "Pass session tags in AWS STS").
 func (m *conditionKeys) session(s *Session) {
-	for key, value := range s.Tags {
-		m.set("aws:principaltag/"+strings.ToLower(key), value)
+	if m.wantsSome("aws:principaltag/") {
+		for key, value := range s.Tags {
+			m.set("aws:principaltag/"+strings.ToLower(key), value)
+		}
 	}
-	m.set("aws:tokenissuetime", s.Issued.UTC().Format(time.RFC3339))
+	if m.wants("aws:tokenissuetime") {
+		m.set("aws:tokenissuetime", s.Issued.UTC().Format(time.RFC3339))
+	}
 	m.set("aws:multifactorauthpresent", "false")
 	if s.SourceIdentity != "" {
 		m.set("aws:sourceidentity", s.SourceIdentity)
@@ -387,11 +428,16 @@ func contextConditions(m policy.Context, context map[string]string) {
 	m["kms:encryptioncontextkeys"] = names
 }
 
+const (
+	attestationPrefix = "kms:recipientattestation:"
+	imageKey          = attestationPrefix + "imagesha384"
+)
+
 // Condition keys of registers, made once: there are 56 of them.
 var enclaveKeys, tpmKeys = func() (enclave, tpm [32]string) {
 	for i := range enclave {
-		enclave[i] = "kms:recipientattestation:pcr" + strconv.Itoa(i)
-		tpm[i] = "kms:recipientattestation:nitrotpmpcr" + strconv.Itoa(i)
+		enclave[i] = attestationPrefix + "pcr" + strconv.Itoa(i)
+		tpm[i] = attestationPrefix + "nitrotpmpcr" + strconv.Itoa(i)
 	}
 	return enclave, tpm
 }()
@@ -406,22 +452,27 @@ func (m *conditionKeys) attestation(r *recipient) {
 	if d.Kind == attestation.KindNitroTPM {
 		keys = &tpmKeys
 	}
+	isImage := func(i pcr.Index) bool { return i == 0 && d.Kind == attestation.KindEnclave }
 	var digits [pcr.Count * len(zeroDigest)]byte
 	all := digits[:0] // one text for all values but zero, which most registers have
-	for _, digest := range d.PCRs.All() {
-		if !digest.IsZero() {
+	wanted := func(i pcr.Index) bool { return m.wants(keys[i]) || isImage(i) && m.wants(imageKey) }
+	for i, digest := range d.PCRs.All() {
+		if !digest.IsZero() && wanted(i) {
 			all = hex.AppendEncode(all, digest[:])
 		}
 	}
 	rest := string(all)
 	for i, digest := range d.PCRs.All() {
+		if !wanted(i) {
+			continue
+		}
 		value := zeroDigest
 		if !digest.IsZero() {
 			value, rest = rest[:len(zeroDigest)], rest[len(zeroDigest):]
 		}
 		m.set(keys[i], value)
-		if i == 0 && d.Kind == attestation.KindEnclave {
-			m.Context["kms:recipientattestation:imagesha384"] = m.Context[keys[i]]
+		if isImage(i) {
+			m.set(imageKey, value)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -56,7 +57,7 @@ func TestConditionKeysAreFolded(t *testing.T) {
 		&kmsapi.DecryptInput{EncryptionContext: context},
 	} {
 		c := &call{caller: caller, in: in, op: kmsapi.LookupInput(reflect.TypeOf(in).Elem()), event: new(Event), alias: "alias/A", common: kmsapi.CommonOf(in), memory: new(decisionMemory)}
-		conditions := c.conditions(k)
+		conditions := c.conditions(k, nil)
 		for key := range conditions {
 			if key != strings.ToLower(key) {
 				t.Errorf("%T: %q", in, key)
@@ -65,7 +66,30 @@ func TestConditionKeysAreFolded(t *testing.T) {
 		if len(conditions) < 25 {
 			t.Errorf("%T: %d condition keys", in, len(conditions))
 		}
+		for key, values := range conditions {
+			regarding := regardingKey(t, key)
+			if got := c.conditions(k, regarding); !reflect.DeepEqual(got[key], values) || len(got) >= len(conditions) {
+				t.Errorf("%T: %s is %q, want %q, of %d keys", in, key, got[key], values, len(got))
+			}
+			for i := range maxWanted {
+				regarding.Identity = append(regarding.Identity, regardingKey(t, fmt.Sprint("aws:principaltag/", i)).Identity...)
+			}
+			if got := c.conditions(k, regarding); !reflect.DeepEqual(got, conditions) {
+				t.Errorf("%T: with many keys %v, want %v", in, got, conditions)
+			}
+		}
 	}
+}
+
+// regardingKey returns a decision that regards one condition key.
+func regardingKey(t *testing.T, key string) *policy.Input {
+	t.Helper()
+	text := `{"Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*","Condition":{"StringLike":{` + strconv.QuoteToASCII(key) + `:"x"}}}}`
+	parsed, err := policy.Parse([]byte(text), policy.KindIdentity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &policy.Input{Identity: []policy.Named{{Name: "x", Policy: parsed}}}
 }
 
 // A sheet is an audit log that keeps the last event as it would be written.

@@ -125,11 +125,18 @@ func TestRegisterConditions(t *testing.T) {
 				}
 				want[key] = policy.Values{digest.String()}
 			}
-			m := conditionKeys{policy.Context{}, new([]string)}
-			m.attestation(&recipient{document: attestation.Document{Kind: kind, PCRs: set}})
-			if !reflect.DeepEqual(m.Context, want) {
-				t.Errorf("%s, %v: %v, want %v", name, kind, m.Context, want)
+			check := func(want policy.Context, wanted ...string) {
+				m := conditionKeys{Context: policy.Context{}, values: new([]string), wanted: wanted, all: wanted == nil}
+				m.attestation(&recipient{document: attestation.Document{Kind: kind, PCRs: set}})
+				if !reflect.DeepEqual(m.Context, want) {
+					t.Errorf("%s, %v, %v: %v, want %v", name, kind, wanted, m.Context, want)
+				}
 			}
+			check(want)
+			for key, values := range want { // alone, and with what is not there
+				check(policy.Context{key: values}, "kms:recipientattestation:pcr99", key)
+			}
+			check(policy.Context{}, "aws:username")
 		}
 	}
 }

@@ -241,7 +241,7 @@ func (c *call) findRole(arn string) (*assumedRole, error) {
 
 // assumeConditions are the condition keys of a session that is asked for.
 func (c *call) assumeConditions(role *assumedRole, session *sealedSession, seconds int32) *conditionKeys {
-	m := &conditionKeys{policy.Context{}, &c.memory.values}
+	m := &conditionKeys{Context: policy.Context{}, values: &c.memory.values, all: true}
 	if c.caller.Principal.ID != "" {
 		c.globalConditions(m)
 	} else {
