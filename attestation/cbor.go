@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -148,12 +149,20 @@ func (w *walker) next() (head, error) {
 		h.arg = uint64(h.info)
 	case h.info <= 27:
 		n := 1 << (h.info - 24)
-		if len(w.data)-w.off < n {
+		rest := w.data[w.off:]
+		if len(rest) < n {
 			return head{}, w.stop(ruleCBOR, h.at, "the data ends within the head of an item")
 		}
-		var wide [8]byte
-		copy(wide[8-n:], w.data[w.off:w.off+n])
-		h.arg = binary.BigEndian.Uint64(wide[:])
+		switch n {
+		case 1:
+			h.arg = uint64(rest[0])
+		case 2:
+			h.arg = uint64(binary.BigEndian.Uint16(rest))
+		case 4:
+			h.arg = uint64(binary.BigEndian.Uint32(rest))
+		default:
+			h.arg = binary.BigEndian.Uint64(rest)
+		}
 		w.off += n
 		return h, w.checkWidth(h, n)
 	case h.info == infoIndefinite && h.major != majorUint && h.major != majorNegative && h.major != majorTag:
@@ -291,6 +300,7 @@ func (w *walker) elements(h head, element func(i int) error) error {
 // length is the caller's to judge.
 func (w *walker) entries(h head, depth int, entry func(key []byte, at int) error) error {
 	var keys [maxEntries][]byte
+	ascending := true // so far, which spares the search for a key among the earlier
 	// What is within a key is nested less deep, so that the cost of comparing
 	// keys is bounded.
 	depth = max(depth, maxDepth-maxKeyDepth) + 1
@@ -306,11 +316,9 @@ func (w *walker) entries(h head, depth int, entry func(key []byte, at int) error
 		if w.odd > odd {
 			keys[i] = canonical(keys[i])
 		}
-		for _, earlier := range keys[:i] {
-			if bytes.Equal(earlier, keys[i]) {
-				w.flag(ruleDuplicate, at, "a map has the same key twice")
-				break
-			}
+		ascending = ascending && (i == 0 || bytes.Compare(keys[i-1], keys[i]) < 0)
+		if !ascending && slices.ContainsFunc(keys[:i], func(earlier []byte) bool { return bytes.Equal(earlier, keys[i]) }) {
+			w.flag(ruleDuplicate, at, "a map has the same key twice")
 		}
 		if err := entry(keys[i], at); err != nil {
 			return err

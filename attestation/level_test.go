@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"os"
 	"regexp"
@@ -112,6 +113,27 @@ func TestLenientKeepsSecurity(t *testing.T) {
 		}
 		_, err = v.Verify(document, e)
 		wantRules(t, c.name+", lenient", err, wanted...)
+	}
+}
+
+// TestDuplicatesInAnyOrder: a key that is there twice is found wherever it stands
+// among others, and only then.
+func TestDuplicatesInAnyOrder(t *testing.T) {
+	const n = 4 // keys, in all sequences of n
+	for i := range 1 << (2 * n) {
+		item, times := []byte{0xa0 | n}, [n]int{}
+		for j := range n {
+			key := byte(i >> (2 * j) & 3)
+			item = append(item, []byte{0x00, 0x17, 0x20, 0x60}[key], 0xf6)
+			times[key]++
+		}
+		document, _ := unknown(item...).make(t)
+		_, err := attestation.Parse(document)
+		if times == [n]int{1, 1, 1, 1} {
+			wantRules(t, fmt.Sprintf("%x", item), err)
+		} else {
+			wantRules(t, fmt.Sprintf("%x", item), err, "doc.cbor.duplicate")
+		}
 	}
 }
 

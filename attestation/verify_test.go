@@ -619,6 +619,17 @@ func BenchmarkVerifyWarm(b *testing.B) {
 	}
 }
 
+// BenchmarkParse reads a document and verifies nothing.
+func BenchmarkParse(b *testing.B) {
+	_, document := benchmarkDocument(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := attestation.Parse(document); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func benchmarkDocument(b *testing.B) (*issuer.Authority, []byte) {
 	b.Helper()
 	a, err := issuer.New(issuer.Options{Now: func() time.Time { return forgeTime }})
