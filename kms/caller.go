@@ -50,7 +50,19 @@ type Principal struct {
 	named *principalNames
 }
 
-type principalNames struct{ identityARN, arn, userID string }
+type principalNames struct {
+	identityARN, arn, userID string
+	// policies are the identity policies as they were read.
+	policies []keptPolicy
+}
+
+// kept returns an identity policy as it was read; nil if it was not.
+func (p *Principal) kept(i int) *keptPolicy {
+	if p.named == nil || i >= len(p.named.policies) {
+		return nil
+	}
+	return &p.named.policies[i]
+}
 
 // IdentityARN returns the ARN of the user or role itself, which key policies
 // name and which aws:PrincipalArn holds.

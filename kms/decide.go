@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/cretula/cretula/attestation"
 	"github.com/cretula/cretula/kms/kmsapi"
@@ -104,7 +106,7 @@ func (c *call) asked(k *key) (policy.Input, error) {
 		in.NoKey = true
 		return in, nil
 	}
-	parsed, err := c.server.policies.parse(k.policy, policy.KindKey)
+	parsed, err := c.server.policies.parseKept(k.policy, k.kept, policy.KindKey)
 	if err != nil {
 		return policy.Input{}, fmt.Errorf("kms: policy of key %s: %w", k.ARN(), err)
 	}
@@ -116,8 +118,8 @@ func (c *call) asked(k *key) (policy.Input, error) {
 // identityPolicies adds the policies of the caller.
 func (c *call) identityPolicies(in *policy.Input) error {
 	p := &c.caller.Principal
-	named := func(name, text string) (policy.Named, error) {
-		parsed, err := c.server.policies.parse(text, policy.KindIdentity)
+	named := func(name, text string, kept *keptPolicy) (policy.Named, error) {
+		parsed, err := c.server.policies.parseKept(text, kept, policy.KindIdentity)
 		if err != nil {
 			return policy.Named{}, fmt.Errorf("kms: %s of %s: %w", name, p.IdentityARN(), err)
 		}
@@ -131,14 +133,14 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		in.Identity = make([]policy.Named, len(p.Policies))
 	}
 	for i, text := range p.Policies {
-		n, err := named(identityPolicyName(i), text)
+		n, err := named(identityPolicyName(i), text, p.kept(i))
 		if err != nil {
 			return err
 		}
 		in.Identity[i] = n
 	}
 	if p.Boundary != "" {
-		n, err := named("permissions-boundary", p.Boundary)
+		n, err := named("permissions-boundary", p.Boundary, nil)
 		if err != nil {
 			return err
 		}
@@ -148,7 +150,7 @@ func (c *call) identityPolicies(in *policy.Input) error {
 		return nil
 	}
 	for _, text := range c.caller.Session.Policies {
-		n, err := named("session-policy", text)
+		n, err := named("session-policy", text, nil)
 		if err != nil {
 			return err
 		}
@@ -483,7 +485,7 @@ type policyCache struct {
 	parsed map[policyText]*policy.Policy
 	bytes  int // see weight
 
-	hits, misses uint64
+	hits, misses atomic.Uint64
 }
 
 type policyText struct {
@@ -509,19 +511,41 @@ func weight(text string, p *policy.Policy) int {
 	return sum
 }
 
+// A keptPolicy is a policy in a row that is kept, with what it was parsed to for as long as
+// the cache has that: it is the cache that has a bound.
+type keptPolicy struct {
+	text   string
+	parsed atomic.Pointer[weak.Pointer[policy.Policy]]
+}
+
+// parseKept is parse, without a look through the text if it is that of kept.
+func (p *policyCache) parseKept(text string, kept *keptPolicy, kind policy.Kind) (*policy.Policy, error) {
+	if kept == nil || kept.text != text {
+		return p.parse(text, kind)
+	}
+	if before := kept.parsed.Load(); before != nil {
+		if parsed := before.Value(); parsed != nil && parsed.Kind == kind {
+			p.hits.Add(1)
+			return parsed, nil
+		}
+	}
+	parsed, err := p.parse(text, kind)
+	if err == nil {
+		kept.parsed.Store(new(weak.Make(parsed)))
+	}
+	return parsed, err
+}
+
 func (p *policyCache) parse(text string, kind policy.Kind) (*policy.Policy, error) {
 	id := policyText{kind, text}
 	p.mu.Lock()
 	known := p.parsed[id]
-	if known != nil {
-		p.hits++
-	} else {
-		p.misses++
-	}
 	p.mu.Unlock()
 	if known != nil {
+		p.hits.Add(1)
 		return known, nil
 	}
+	p.misses.Add(1)
 	parsed, err := policy.Parse([]byte(text), kind)
 	if err != nil {
 		return nil, err

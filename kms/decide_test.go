@@ -16,17 +16,22 @@ import (
 	"github.com/cretula/cretula/policy"
 )
 
-// Policies that are small as text and large when they are parsed do not fill memory.
+// Policies that are small as text and large when they are parsed do not fill memory, nor
+// do the rows that they are in.
 func TestPolicyCacheIsBounded(t *testing.T) {
 	var cache policyCache
+	var rows [100]keptPolicy
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range 100 {
 		text := fmt.Sprintf(`{"Version":"2012-10-17","Id":"%d","Statement":[{"Effect":"Deny","Principal":"*","Action":"a:b","Resource":"*","Condition":{"NumericEquals":{"a:b":[1%s]}}}]}`,
 			i, strings.Repeat(",1", 16000))
-		if _, err := cache.parse(text, policy.KindKey); err != nil {
-			t.Fatal(err)
+		rows[i].text = text
+		for range 2 {
+			if _, err := cache.parseKept(text, &rows[i], policy.KindKey); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	runtime.GC()
@@ -35,6 +40,60 @@ func TestPolicyCacheIsBounded(t *testing.T) {
 		t.Errorf("the cache has grown by %d bytes", grown)
 	}
 	runtime.KeepAlive(&cache)
+	runtime.KeepAlive(&rows)
+	for i := range rows { // what is gone is parsed again
+		if parsed, err := cache.parseKept(rows[i].text, &rows[i], policy.KindKey); err != nil || parsed.ID != fmt.Sprint(i) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}
+
+// What a row was parsed to is of its text, and of the kind that is asked for.
+func TestKeptPolicy(t *testing.T) {
+	var cache policyCache
+	text := func(id string) string {
+		return `{"Version":"2012-10-17","Id":"` + id + `","Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}`
+	}
+	row := keptPolicy{text: text("a")}
+	check := func(text string, kept *keptPolicy, id string) {
+		t.Helper()
+		if parsed, err := cache.parseKept(text, kept, policy.KindIdentity); err != nil || parsed.ID != id {
+			t.Errorf("%v, want %s", err, id)
+		}
+	}
+	for range 3 {
+		check(text("a"), &row, "a")
+		check(text("b"), &row, "b")
+		check(text("a"), nil, "a")
+		if _, err := cache.parseKept(row.text, &row, policy.KindKey); err == nil {
+			t.Error("an identity policy is a key policy")
+		}
+	}
+	if s := cache.stats(); s.Entries != 2 || s.Hits != 7 || s.Misses != 5 {
+		t.Errorf("%+v", s)
+	}
+	other := parsedPrincipal(t, Principal{Type: User, Name: "u", Account: testAccount, Policies: []string{text("a"), text("b")}})
+	for i, want := range []string{"a", "b"} {
+		check(other.Policies[i], other.kept(i), want)
+	}
+	changed := other.Principal
+	changed.Policies = []string{text("c"), text("a"), text("d")}
+	for i, want := range []string{"c", "a", "d"} {
+		check(changed.Policies[i], changed.kept(i), want)
+	}
+}
+
+func parsedPrincipal(t *testing.T, p Principal) *principalRecord {
+	t.Helper()
+	content, err := json.Marshal(principalRecord{Principal: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := parsePrincipal(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // Package policy is told that the condition keys of a request are folded: they are,

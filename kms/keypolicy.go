@@ -160,16 +160,17 @@ func putPolicy(tx *ledger.Tx, k *key) error {
 
 // A policyRow is what such a row says.
 type policyRow struct {
-	text       string
+	keptPolicy
 	principals map[string]string
 }
 
 // parsePolicyRow reads what putPolicy has written.
 func parsePolicyRow(content []byte) (*policyRow, error) {
-	if len(content) == 0 || content[0] != boundPolicy {
-		return &policyRow{text: string(content)}, nil
-	}
 	row := new(policyRow)
+	if len(content) == 0 || content[0] != boundPolicy {
+		row.text = string(content)
+		return row, nil
+	}
 	ids, rest, ok := bytes.Cut(content[1:], []byte{'\n'})
 	if !ok || json.Unmarshal(ids, &row.principals) != nil {
 		return nil, errors.New("kms: a row of a key policy has no policy")

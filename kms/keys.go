@@ -173,7 +173,9 @@ func timestamp(ms int64) *kmsapi.Timestamp {
 // and proven untouched.
 type key struct {
 	keyRecord
+	// policy is the key policy; kept, if it is not nil, that of the row.
 	policy string
+	kept   *keptPolicy
 	// principals has the unique ids of those that policy names: see bindPrincipals.
 	principals map[string]string
 	// grants are the active grants that can name the caller of the request.
@@ -256,7 +258,7 @@ func (s *Server) readKey(tx *ledger.Tx, name keyName, now time.Time, asker *Prin
 	if err != nil {
 		return err
 	}
-	k.policy, k.principals = bound.text, bound.principals
+	k.policy, k.kept, k.principals = bound.text, &bound.keptPolicy, bound.principals
 	if err := k.readGrants(tx, asker); err != nil {
 		return err
 	}

@@ -51,7 +51,11 @@ func parsePrincipal(content []byte) (*principalRecord, error) {
 	if err := json.Unmarshal(content, r); err != nil {
 		return nil, fmt.Errorf("kms: row of a principal: %w", err)
 	}
-	r.named = &principalNames{r.IdentityARN(), r.ARN(), r.UserID()}
+	names := &principalNames{identityARN: r.IdentityARN(), arn: r.ARN(), userID: r.UserID(), policies: make([]keptPolicy, len(r.Policies))}
+	for i, text := range r.Policies {
+		names.policies[i].text = text
+	}
+	r.named = names
 	return r, nil
 }
 

@@ -47,7 +47,7 @@ func (s *Server) Stats() Stats {
 func (p *policyCache) stats() CacheStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return CacheStats{len(p.parsed), p.hits, p.misses}
+	return CacheStats{len(p.parsed), p.hits.Load(), p.misses.Load()}
 }
 
 // Ready tells whether the service could answer now, and if not which parts are why:
