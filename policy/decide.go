@@ -8,13 +8,12 @@ type verdicts struct {
 	grants                           grantTally
 }
 
-// emptied returns no verdicts, in the memory of these.
-func (v *verdicts) emptied() verdicts {
-	return verdicts{key: v.key.emptied(), identity: v.identity.emptied(), boundary: v.boundary.emptied(), session: v.session.emptied()}
-}
-
-func (t *tally) emptied() tally {
-	return tally{t.denies[:0], t.direct[:0], t.limited[:0], t.delegates[:0]}
+// empty forgets the verdicts, and keeps their memory.
+func (v *verdicts) empty() {
+	for _, t := range [...]*tally{&v.key, &v.identity, &v.boundary, &v.session} {
+		t.denies, t.direct, t.limited, t.delegates = t.denies[:0], t.direct[:0], t.limited[:0], t.delegates[:0]
+	}
+	v.grants = grantTally{}
 }
 
 func (d *Decision) allow(cause Cause, by ...[]StatementRef) {

@@ -138,7 +138,8 @@ func Evaluate(in Input) Decision {
 	e := evaluations.Get().(*evaluation)
 	e.evaluate(&in)
 	d := e.decision
-	*e = evaluation{verdicts: e.verdicts.emptied()} // the rest of the memory is the decision's
+	e.memory = memory{} // which is the decision's
+	e.reset()
 	evaluations.Put(e)
 	return d
 }
@@ -153,18 +154,24 @@ type Evaluator struct{ evaluation evaluation }
 // Evaluate decides as [Evaluate] does. The decision, with all that is in it, is good
 // until the next call of Evaluate or Reset.
 func (e *Evaluator) Evaluate(in *Input) *Decision {
-	e.Reset()
+	if e.evaluation.trace != nil {
+		e.Reset()
+	}
 	e.evaluation.evaluate(in)
 	return &e.evaluation.decision
 }
 
 // Reset forgets the last decision. Of its memory it keeps what ordinary policies need.
-func (e *Evaluator) Reset() {
-	e.evaluation = evaluation{verdicts: e.evaluation.verdicts.emptied(), memory: e.evaluation.memory.emptied()}
+func (e *Evaluator) Reset() { e.evaluation.reset() }
+
+func (e *evaluation) reset() {
+	e.course = course{}
+	e.verdicts.empty()
+	e.memory.empty()
 }
 
 func (e *evaluation) evaluate(in *Input) {
-	e.request = in.Request
+	e.request, e.trace = in.Request, &e.decision.Trace
 	req, d, v := &e.request, &e.decision, &e.verdicts
 	d.Trace = Trace{
 		Principal: req.Principal, Action: req.Action, Resource: req.Resource,
@@ -179,7 +186,7 @@ func (e *evaluation) evaluate(in *Input) {
 		return
 	}
 	e.action, e.bounded, e.ids = strings.ToLower(req.Action), in.Boundary != nil, in.UniqueIDs
-	e.env, e.trace, e.budget = environment{context: req.Context}, &d.Trace, traceBudget
+	e.env, e.budget = environment{context: req.Context}, traceBudget
 	if !req.Folded {
 		e.env.context = fold(req.Context)
 	}

@@ -7,8 +7,16 @@ import (
 	"strings"
 )
 
-// An evaluation is one request on its way through the statements.
+// An evaluation is one request on its way through the statements, and the memory of
+// those before it.
 type evaluation struct {
+	course
+	verdicts verdicts
+	memory   memory
+}
+
+// A course is what begins anew with each request.
+type course struct {
 	request Request
 	action  string            // lower case
 	bounded bool              // the caller has a permissions boundary
@@ -18,8 +26,6 @@ type evaluation struct {
 	budget  int // bytes of trace still free
 
 	decision Decision
-	verdicts verdicts
-	memory   memory
 }
 
 // policy runs every statement of p and adds what it comes to.

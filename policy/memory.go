@@ -17,17 +17,22 @@ type memory struct {
 // maxKept is how many entries of each list are kept for the next decision.
 const maxKept = 64
 
-// emptied returns no lists, in the memory of these.
-func (m *memory) emptied() memory {
-	return memory{emptied(m.policies), emptied(m.statements), emptied(m.conditions), emptied(m.failed), emptied(m.by)}
+// empty forgets the lists, and keeps their memory.
+func (m *memory) empty() {
+	empty(&m.policies)
+	empty(&m.statements)
+	empty(&m.conditions)
+	empty(&m.failed)
+	empty(&m.by)
 }
 
-func emptied[S ~[]E, E any](list S) S {
-	if cap(list) > maxKept {
-		return nil
+func empty[E any](list *[]E) {
+	if cap(*list) > maxKept {
+		*list = nil
+		return
 	}
-	clear(list)
-	return list[:0]
+	clear(*list)
+	*list = (*list)[:0]
 }
 
 // atLeast returns the list with room for n more. It is not nil.
