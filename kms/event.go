@@ -3,6 +3,7 @@
 package kms
 
 import (
+	"cmp"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -33,6 +34,12 @@ const eventVersion = "1.11"
 const (
 	typeCall = "AwsApiCall"
 	typeOwn  = "AwsServiceEvent"
+)
+
+// Types of a [UserIdentity] whose principal is a user, or a role.
+const (
+	identityUser = "IAMUser"
+	identityRole = "AssumedRole"
 )
 
 // Outcomes of an [Event].
@@ -103,11 +110,11 @@ func (c *call) beginEvent(decision string) {
 	e.ReadOnly = readOnly(op)
 	e.Region, e.SourceIP, e.UserAgent, e.RequestID = caller.Region, caller.SourceIP, clip(caller.UserAgent), caller.RequestID
 	e.RecipientAccountID, e.TLSDetails = p.Account, caller.TLS
-	e.UserIdentity = UserIdentity{Type: "IAMUser", PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.Account, AccessKeyID: caller.AccessKeyID}
+	e.UserIdentity = UserIdentity{Type: identityUser, PrincipalID: p.UserID(), ARN: p.ARN(), AccountID: p.Account, AccessKeyID: caller.AccessKeyID}
 	if p.Type == User {
 		e.UserIdentity.UserName = p.baseName()
 	} else {
-		e.UserIdentity.Type = "AssumedRole"
+		e.UserIdentity.Type = identityRole
 	}
 	e.UserIdentity.SessionContext = c.sessionContext()
 }
@@ -158,6 +165,57 @@ func (s *Server) beginEvent(e *Event, name, source, kind string, now time.Time, 
 	e.Schema, e.EventVersion, e.EventType, e.EventCategory = EventSchema, eventVersion, kind, "Management"
 	e.EventTime, e.EventName, e.EventSource, e.DecisionID = now.UTC(), name, source, decision
 	e.Emulated, e.Outcome, e.ManagementEvent = s.emulated, Allowed, true
+}
+
+// principal is the caller as the policies saw him who is in UserIdentity; zero if that
+// does not say it.
+func (e *Event) principal() policy.Principal {
+	u := &e.UserIdentity
+	switch u.Type {
+	case identityUser:
+		return policy.Principal{Type: policy.CallerUser, ARN: u.ARN, AccountID: u.AccountID, UniqueID: u.PrincipalID}
+	case identityRole:
+		if u.SessionContext != nil && u.SessionContext.SessionIssuer != nil {
+			role := u.SessionContext.SessionIssuer
+			return policy.Principal{Type: policy.CallerRoleSession, ARN: u.ARN, AccountID: u.AccountID, RoleARN: role.ARN, UniqueID: role.PrincipalID}
+		}
+	}
+	return policy.Principal{}
+}
+
+// service is the prefix of the actions of the event's source.
+func (e *Event) service() string {
+	service, _, _ := strings.Cut(e.EventSource, ".")
+	return service
+}
+
+// resource is the ARN of the first key, "" if there is none.
+func (e *Event) resource() string {
+	if len(e.Resources) == 0 {
+		return ""
+	}
+	return e.Resources[0].ARN
+}
+
+// restore puts into the traces of an event that was read from the audit log what
+// [Event.AppendJSON] has left out, because the event says it itself: the principal that
+// is the one of UserIdentity, the action that is the event's name, and the resource that
+// is the first of the resources.
+func (e *Event) restore() {
+	if e.Decision != nil {
+		e.restoreTrace(&e.Decision.Trace)
+	}
+	for i := range e.OtherDecisions {
+		e.restoreTrace(&e.OtherDecisions[i].Trace)
+	}
+}
+
+func (e *Event) restoreTrace(t *policy.Trace) {
+	if t.Principal == (policy.Principal{}) {
+		t.Principal = e.principal()
+	}
+	t.Action = cmp.Or(t.Action, e.service()+":"+e.EventName)
+	t.Resource = cmp.Or(t.Resource, e.resource())
 }
 
 // readOnly tells whether an operation changes nothing that stays. CloudTrail counts

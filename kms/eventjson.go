@@ -9,17 +9,18 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
 )
 
-// AppendJSON appends what encoding/json makes of the event, byte for byte. Every
-// answer waits for it, so it is written out: what requests that use a key have goes
-// without reflection, all else by encoding/json.
+// AppendJSON appends what encoding/json makes of the event, byte for byte, but for what
+// its traces repeat: see restore. Every answer waits for it, so it is written out: what
+// requests that use a key have goes without reflection, all else by encoding/json.
 func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
-	w := eventWriter{b: dst}
+	w := eventWriter{b: dst, principal: e.principal(), service: e.service(), operation: e.EventName, resource: e.resource()}
 	w.event(e)
 	return w.b, w.err
 }
@@ -30,6 +31,9 @@ func (e *Event) AppendJSON(dst []byte) ([]byte, error) {
 type eventWriter struct {
 	b   []byte
 	err error // the first one
+	// What a trace leaves out: the event says it already.
+	principal                    policy.Principal
+	service, operation, resource string
 }
 
 func (w *eventWriter) raw(s string) { w.b = append(w.b, s...) }
@@ -187,7 +191,7 @@ func (w *eventWriter) event(e *Event) {
 	w.parameters(`,"responseElements":`, e.ResponseElements)
 	w.flag(`,"readOnly":`, e.ReadOnly)
 	if len(e.Resources) > 0 {
-		list(w, `,"resources":`, e.Resources, w.resource)
+		list(w, `,"resources":`, e.Resources, w.resourceOf)
 	}
 	if e.Additional != nil {
 		w.recipient(&e.Additional.Recipient)
@@ -273,7 +277,7 @@ func (w *eventWriter) parameters(name string, m map[string]any) {
 	w.raw("}")
 }
 
-func (w *eventWriter) resource(r *EventResource) {
+func (w *eventWriter) resourceOf(r *EventResource) {
 	w.text(`{"accountId":`, r.AccountID)
 	w.text(`,"type":`, r.Type)
 	w.text(`,"ARN":`, r.ARN)
@@ -329,17 +333,26 @@ func (w *eventWriter) decision(d *policy.Decision) {
 	}
 	w.some(`,"grant":`, d.Grant)
 	t := &d.Trace
-	w.text(`,"trace":{"principal":{"type":`, string(t.Principal.Type))
-	w.text(`,"arn":`, t.Principal.ARN)
-	w.some(`,"account":`, t.Principal.AccountID)
-	w.some(`,"role_arn":`, t.Principal.RoleARN)
-	w.some(`,"user_arn":`, t.Principal.UserARN)
-	w.some(`,"unique_id":`, t.Principal.UniqueID)
-	w.text(`},"action":`, t.Action)
-	w.text(`,"resource":`, t.Resource)
-	w.someFlag(`,"takes_recipient":`, t.TakesRecipient)
-	w.some(`,"document":`, t.Document)
-	list(w, `,"policies":`, t.Policies, func(p *policy.PolicyTrace) {
+	w.raw(`,"trace":{`)
+	if t.Principal != w.principal {
+		w.traced(&t.Principal)
+	}
+	if service, operation, _ := strings.Cut(t.Action, ":"); service != w.service || operation != w.operation {
+		w.text(`"action":`, t.Action)
+		w.raw(",")
+	}
+	if t.Resource != w.resource {
+		w.text(`"resource":`, t.Resource)
+		w.raw(",")
+	}
+	if t.TakesRecipient {
+		w.raw(`"takes_recipient":true,`)
+	}
+	if t.Document != "" {
+		w.text(`"document":`, t.Document)
+		w.raw(",")
+	}
+	list(w, `"policies":`, t.Policies, func(p *policy.PolicyTrace) {
 		w.text(`{"kind":`, p.Kind)
 		w.some(`,"name":`, p.Name)
 		list(w, `,"statements":`, p.Statements, w.statement)
@@ -350,6 +363,17 @@ func (w *eventWriter) decision(d *policy.Decision) {
 	}
 	w.someFlag(`,"truncated":`, t.Truncated)
 	w.raw("}}")
+}
+
+// traced writes the principal of a trace.
+func (w *eventWriter) traced(p *policy.Principal) {
+	w.text(`"principal":{"type":`, string(p.Type))
+	w.text(`,"arn":`, p.ARN)
+	w.some(`,"account":`, p.AccountID)
+	w.some(`,"role_arn":`, p.RoleARN)
+	w.some(`,"user_arn":`, p.UserARN)
+	w.some(`,"unique_id":`, p.UniqueID)
+	w.raw("},")
 }
 
 func (w *eventWriter) statementRef(r *policy.StatementRef) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cretula/cretula/kms/audit"
 	"github.com/cretula/cretula/pcr"
 	"github.com/cretula/cretula/policy"
 	"github.com/cretula/cretula/reason"
@@ -91,8 +92,19 @@ func fill(r *rand.Rand, v reflect.Value, depth int) {
 	}
 }
 
+// traces are those of all decisions of an event.
+func traces(e *Event) (all []*policy.Trace) {
+	if e.Decision != nil {
+		all = append(all, &e.Decision.Trace)
+	}
+	for i := range e.OtherDecisions {
+		all = append(all, &e.OtherDecisions[i].Trace)
+	}
+	return all
+}
+
 // An event reads the same whoever writes it: a member that AppendJSON does not know
-// shows here.
+// shows here. The traces say nothing that the event says.
 func TestEventAppendJSON(t *testing.T) {
 	seen := 0
 	for seed := range uint64(3000) {
@@ -100,6 +112,11 @@ func TestEventAppendJSON(t *testing.T) {
 		var e Event
 		if seed > 0 {
 			fill(r, reflect.ValueOf(&e).Elem(), 6)
+		}
+		for _, trace := range traces(&e) {
+			trace.Principal.ARN += "other"
+			trace.Action += ":other"
+			trace.Resource += "other"
 		}
 		want, err := json.Marshal(&e)
 		if err != nil {
@@ -116,6 +133,83 @@ func TestEventAppendJSON(t *testing.T) {
 	if seen < 100 {
 		t.Errorf("only %d events have a decision and a recipient", seen)
 	}
+}
+
+// What a trace repeats is left out of the audit log, all else is not, and it is there
+// again when the event is read.
+func TestEventRestore(t *testing.T) {
+	left := map[string]int{}
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		var e Event
+		fill(r, reflect.ValueOf(&e).Elem(), 6)
+		e.UserIdentity.Type = []string{identityUser, identityRole, "WebIdentityUser"}[r.IntN(3)]
+		e.EventSource = []string{sourceKMS, sourceSTS, sourceOwn}[r.IntN(3)]
+		for _, trace := range traces(&e) {
+			trace.Principal.ARN, trace.Action, trace.Resource = "arn", "kms:Other", "*"
+			if own := e.principal(); r.IntN(2) == 0 && own != (policy.Principal{}) {
+				trace.Principal = own
+			}
+			if r.IntN(2) == 0 && e.EventName != "" {
+				trace.Action = e.service() + ":" + e.EventName
+			}
+			if r.IntN(2) == 0 && e.resource() != "" {
+				trace.Resource = e.resource()
+			}
+		}
+		text, err := e.AppendJSON(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, err := ParseEvent(audit.Entry{Event: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Through JSON, as what is empty may be nil.
+		got, want := marshaled(t, event), marshaled(t, parsed(t, marshaled(t, &e)))
+		if got != want {
+			t.Fatalf("seed %d:\n%s\nwant\n%s", seed, got, want)
+		}
+		lean := parsed(t, string(text))
+		for i, trace := range traces(lean) {
+			full := traces(&e)[i]
+			for name, c := range map[string]struct{ repeats, out bool }{
+				"principal": {full.Principal == e.principal(), trace.Principal == (policy.Principal{})},
+				"action":    {full.Action == e.service()+":"+e.EventName, trace.Action == ""},
+				"resource":  {full.Resource == e.resource(), trace.Resource == ""},
+			} {
+				if c.repeats != c.out {
+					t.Fatalf("seed %d: %s of trace %d: left out %v, want %v\n%s", seed, name, i, c.out, c.repeats, text)
+				}
+				if c.out {
+					left[name]++
+				}
+			}
+		}
+	}
+	for _, name := range []string{"principal", "action", "resource"} {
+		if left[name] < 100 {
+			t.Errorf("%s was left out %d times only", name, left[name])
+		}
+	}
+}
+
+func marshaled(t *testing.T, e *Event) string {
+	t.Helper()
+	text, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func parsed(t *testing.T, text string) *Event {
+	t.Helper()
+	e := new(Event)
+	if err := json.Unmarshal([]byte(text), e); err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // copies is copyPlain, which must copy whatever it says.

@@ -50,6 +50,7 @@ func ParseEvent(entry audit.Entry) (*Event, error) {
 	if err := json.Unmarshal(entry.Event, event); err != nil {
 		return nil, fmt.Errorf("kms: record %d of the audit log: %w", entry.Seq, err)
 	}
+	event.restore()
 	return event, nil
 }
 

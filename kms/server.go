@@ -179,7 +179,7 @@ func (s *Server) callOperation(ctx context.Context, caller *Caller, op *kmsapi.O
 		return nil, err
 	}
 	var encoded []byte
-	if fast, ok := out.(interface{ AppendJSON([]byte) ([]byte, error) }); ok {
+	if fast, ok := out.(*kmsapi.DecryptOutput); ok {
 		encoded, err = fast.AppendJSON(nil)
 	} else {
 		encoded, err = json.Marshal(out)
