@@ -119,9 +119,9 @@ func TestLenientKeepsSecurity(t *testing.T) {
 // TestDuplicatesInAnyOrder: a key that is there twice is found wherever it stands
 // among others, and only then.
 func TestDuplicatesInAnyOrder(t *testing.T) {
-	const n = 4 // keys, in all sequences of n
+	const n = 3 // of four keys, in all sequences
 	for i := range 1 << (2 * n) {
-		item, times := []byte{0xa0 | n}, [n]int{}
+		item, times := []byte{0xa0 | n}, map[byte]int{}
 		for j := range n {
 			key := byte(i >> (2 * j) & 3)
 			item = append(item, []byte{0x00, 0x17, 0x20, 0x60}[key], 0xf6)
@@ -129,7 +129,7 @@ func TestDuplicatesInAnyOrder(t *testing.T) {
 		}
 		document, _ := unknown(item...).make(t)
 		_, err := attestation.Parse(document)
-		if times == [n]int{1, 1, 1, 1} {
+		if len(times) == n {
 			wantRules(t, fmt.Sprintf("%x", item), err)
 		} else {
 			wantRules(t, fmt.Sprintf("%x", item), err, "doc.cbor.duplicate")
