@@ -457,15 +457,16 @@ func (m *conditionKeys) attestation(r *recipient) {
 	isImage := func(i pcr.Index) bool { return i == 0 && d.Kind == attestation.KindEnclave }
 	var digits [pcr.Count * len(zeroDigest)]byte
 	all := digits[:0] // one text for all values but zero, which most registers have
-	wanted := func(i pcr.Index) bool { return m.wants(keys[i]) || isImage(i) && m.wants(imageKey) }
+	var wanted [pcr.Count]bool
 	for i, digest := range d.PCRs.All() {
-		if !digest.IsZero() && wanted(i) {
+		wanted[i] = m.wants(keys[i]) || isImage(i) && m.wants(imageKey)
+		if wanted[i] && !digest.IsZero() {
 			all = hex.AppendEncode(all, digest[:])
 		}
 	}
 	rest := string(all)
 	for i, digest := range d.PCRs.All() {
-		if !wanted(i) {
+		if !wanted[i] {
 			continue
 		}
 		value := zeroDigest

@@ -378,9 +378,11 @@ type EventRecipient struct {
 // describe fills in what the event says of a document.
 func (r *recipient) describe() {
 	d, e := &r.document, &r.described.Recipient
+	var hash [2 * len(d.PayloadHash)]byte
+	hex.Encode(hash[:], d.PayloadHash[:])
 	*e = EventRecipient{
 		ModuleID: d.ModuleID, Kind: d.Kind.String(), Trust: d.Trust.String(), Emulated: d.Emulated, Debug: d.Debug,
-		Timestamp: d.Timestamp.UTC(), PayloadHash: hex.EncodeToString(d.PayloadHash[:]), Registers: d.PCRs,
+		Timestamp: d.Timestamp.UTC(), PayloadHash: string(hash[:]), Registers: d.PCRs,
 	}
 	indexes, values := [...]pcr.Index{0, 1, 2, 3, 4, 8}, [...]**pcr.Digest{&e.ImageDigest, &e.PCR1, &e.PCR2, &e.PCR3, &e.PCR4, &e.PCR8}
 	if d.Kind == attestation.KindNitroTPM {
