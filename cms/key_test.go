@@ -133,6 +133,7 @@ func otherKeys(t testing.TB) map[string][]byte {
 		}
 		return spki
 	}
+	beyond := int64(1)<<31 + 1
 	number := func(bits uint) *big.Int { return new(big.Int).SetBit(big.NewInt(1), int(bits)-1, 1) }
 	curve, err := ecdsa.GenerateKey(elliptic.P384(), cryptorand.Reader)
 	if err != nil {
@@ -144,7 +145,7 @@ func otherKeys(t testing.TB) map[string][]byte {
 		"exponent 3":          marshal(&rsa.PublicKey{N: key.N, E: 3}),
 		"exponent 65535":      marshal(&rsa.PublicKey{N: key.N, E: 65535}),
 		"exponent 65538":      marshal(&rsa.PublicKey{N: key.N, E: 65538}),
-		"exponent 2^31+1":     marshal(&rsa.PublicKey{N: key.N, E: 1<<31 + 1}),
+		"exponent 2^31+1":     marshal(&rsa.PublicKey{N: key.N, E: int(beyond)}),
 		"2047 bits":           marshal(&rsa.PublicKey{N: number(2047), E: 65537}),
 		"2049 bits":           marshal(&rsa.PublicKey{N: number(2049), E: 65537}),
 		"2056 bits":           marshal(&rsa.PublicKey{N: number(2056), E: 65537}),
