@@ -104,7 +104,7 @@ func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, 
 	defer c.recordPanic()
 	c.in, c.common, c.body = in, kmsapi.CommonOf(in), body
 	if c.common.HasEncryptionContext && c.common.EncryptionContext == nil {
-		c.common.EncryptionContext = map[string]string{} // an empty one is sent by leaving it out
+		c.common.EncryptionContext = noContext // an empty one is sent by leaving it out
 	}
 	c.event.RequestParameters = kmsapi.Parameters(in)
 	var out any
@@ -121,6 +121,9 @@ func (s *Server) run(ctx context.Context, caller *Caller, op *kmsapi.Operation, 
 	}
 	return out, nil
 }
+
+// noContext is an encryption context without a pair. It is shared: nobody writes to one.
+var noContext = map[string]string{}
 
 // operate runs the operation until what it was decided by stays as it is. Each
 // turn after the first means that another request has made its change.

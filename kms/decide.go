@@ -293,7 +293,9 @@ func (c *call) conditions(k *key, regarding *policy.Input) policy.Context {
 		m.resource(&k.keyRecord)
 	}
 	createConditions(m.Context, c.in)
-	c.op.EachCondition(c.in, func(key string, values ...string) { m.Context[key] = values })
+	if m.all || slices.ContainsFunc(m.wanted, c.op.HasCondition) {
+		c.op.EachCondition(c.in, func(key string, values ...string) { m.Context[key] = values })
+	}
 	tagConditions(m.Context, c.in)
 	grantConditions(m.Context, c.in)
 	if c.alias != "" {

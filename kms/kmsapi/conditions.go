@@ -4,6 +4,7 @@ package kmsapi
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,11 @@ func bind(shape reflect.Type, c Condition) boundCondition {
 		b.fields = append(b.fields, f.Index[0])
 	}
 	return b
+}
+
+// HasCondition tells whether EachCondition can yield the key, in lower case.
+func (o *Operation) HasCondition(key string) bool {
+	return slices.ContainsFunc(o.bound, func(c boundCondition) bool { return c.key == key })
 }
 
 // EachCondition calls yield for every condition key of the row that the input,

@@ -116,31 +116,31 @@ func validateStruct(v reflect.Value, prefix string, found *[]string) {
 	members := shapeOf(v.Type()).members
 	for i := range members {
 		m, field := &members[i], v.Field(i)
-		path := prefix + m.path
 		if field.Kind() != reflect.Struct && field.IsNil() {
 			if m.required {
-				*found = append(*found, fmt.Sprintf("Value null at '%s' failed to satisfy constraint: Member must not be null", path))
+				*found = append(*found, fmt.Sprintf("Value null at '%s' failed to satisfy constraint: Member must not be null", prefix+m.path))
 			}
 			continue
 		}
 		for field.Kind() == reflect.Pointer {
 			field = field.Elem()
 		}
-		m.check(field, path, found)
+		m.check(field, prefix, found)
 	}
 }
 
-// check applies the constraints of m to a present value.
-func (m *member) check(v reflect.Value, path string, found *[]string) {
+// check applies the constraints of m to a present value. prefix is the path of what m is
+// a member of.
+func (m *member) check(v reflect.Value, prefix string, found *[]string) {
 	report := func(violations []string) {
 		for _, violation := range violations {
-			*found = append(*found, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: %s", m.shown(v), path, violation))
+			*found = append(*found, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: %s", m.shown(v), prefix+m.path, violation))
 		}
 	}
 	switch v.Kind() {
 	case reflect.Struct:
 		if v.Type() != timestampType {
-			validateStruct(v, path+".", found)
+			validateStruct(v, prefix+m.path+".", found)
 		}
 	case reflect.String:
 		report(textViolations(v.String(), m.length, m.pattern, m.enum))
@@ -154,7 +154,7 @@ func (m *member) check(v reflect.Value, path string, found *[]string) {
 		switch v.Type().Elem().Kind() {
 		case reflect.Struct:
 			for i := range v.Len() {
-				validateStruct(v.Index(i), fmt.Sprintf("%s.%d.member.", path, i+1), found)
+				validateStruct(v.Index(i), fmt.Sprintf("%s%s.%d.member.", prefix, m.path, i+1), found)
 			}
 		case reflect.String:
 			report(m.itemViolations(v))
