@@ -29,7 +29,7 @@ type keyUse struct {
 // what is lost with the process is only how soon GetKeyLastUsage shows them.
 type uses struct {
 	mu      sync.Mutex
-	pending map[string]keyUse // by row of the key
+	pending map[string]*keyUse // by row of the key
 }
 
 // noteUse remembers the use of the keys of a request that has succeeded.
@@ -47,10 +47,15 @@ func (u *uses) note(row string, use keyUse) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pending == nil {
-		u.pending = map[string]keyUse{}
+		u.pending = map[string]*keyUse{}
 	}
-	if !u.pending[row].Time.After(use.Time) {
-		u.pending[row] = use
+	known := u.pending[row]
+	if known == nil {
+		known = new(keyUse)
+		u.pending[row] = known
+	}
+	if !known.Time.After(use.Time) {
+		*known = use
 	}
 }
 
@@ -83,7 +88,7 @@ func (s *Server) writeUses(ctx context.Context) error {
 	})
 	if err != nil {
 		for row, use := range pending {
-			s.uses.note(row, use)
+			s.uses.note(row, *use)
 		}
 	}
 	return err
@@ -138,7 +143,7 @@ func (s *Server) lastUse(ctx context.Context, row string) (use keyUse, known boo
 	s.uses.mu.Lock()
 	defer s.uses.mu.Unlock()
 	if pending, ok := s.uses.pending[row]; ok && !use.Time.After(pending.Time) {
-		return pending, true, nil
+		return *pending, true, nil
 	}
 	return use, known, nil
 }
