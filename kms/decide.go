@@ -208,12 +208,10 @@ type decisionMemory struct {
 	identity [1]policy.Named
 }
 
-// maxValues bounds what of values is used again, and the keys that are looked for one by
-// one; room is for the values that most requests need.
 const (
-	maxValues = 128
-	maxWanted = 32
-	room      = 16
+	maxValues = 128 // of the memory that is used again
+	maxWanted = 32  // keys that are looked for one by one
+	room      = 16  // for the values that most requests need
 )
 
 // reset forgets all decisions.
