@@ -14,7 +14,8 @@ import (
 // admit authenticates a request within the limits: those of its source address for
 // what is not authentic, then that of the principal for the operation.
 func (h *handler) admit(ctx context.Context, x *exchange, r *http.Request, body []byte, operation string) (*kms.Caller, error) {
-	if !h.Limits.allowUnproven(r) {
+	allowed, noted := h.Limits.allowUnproven(r)
+	if !allowed {
 		return nil, h.throttle(limitUnauthenticated)
 	}
 	caller, err := h.authenticate(ctx, r, x.sts, body)
@@ -29,7 +30,9 @@ func (h *handler) admit(ctx context.Context, x *exchange, r *http.Request, body 
 		}
 		return nil, err
 	}
-	h.Limits.authentic(caller)
+	if !noted {
+		h.Limits.authentic(caller)
+	}
 	if !h.Limits.allowOperation(caller, operation) {
 		return nil, h.throttle(limitOperation)
 	}

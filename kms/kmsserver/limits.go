@@ -138,18 +138,20 @@ func (l *Limits) allowOperation(caller *kms.Caller, operation string) bool {
 // if it turns out wrong, see refused; until then it must only not be empty, and not
 // even that where the access key has signed a good request lately: many clients may
 // have one address, and one of them must not lock out the others.
-func (l *Limits) allowUnproven(r *http.Request) bool {
+//
+// noted says that [Limits.authentic] need not be told if the request is.
+func (l *Limits) allowUnproven(r *http.Request) (allowed, noted bool) {
 	if l == nil {
-		return true
+		return true, true
 	}
 	id := claimedKey(r)
-	switch {
-	case id == "":
-		return l.sources.allow(sourceNet(sourceIP(r)), 1)
-	case l.proven.has(id):
-		return true
+	if id == "" {
+		return l.sources.allow(sourceNet(sourceIP(r)), 1), false
 	}
-	return l.sources.left(sourceNet(sourceIP(r)))
+	if known, young := l.proven.has(id); known {
+		return true, young
+	}
+	return l.sources.left(sourceNet(sourceIP(r))), false
 }
 
 // allowUnsigned decides about a request that needs no signature, whatever key it
@@ -282,12 +284,15 @@ type recentKeys struct {
 
 const maxRecentKeys = 4096
 
-func (k *recentKeys) has(id string) bool {
+// has tells whether an access key is one of those, and whether put would change nothing.
+func (k *recentKeys) has(id string) (known, young bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	_, young := k.young[id]
+	if _, young := k.young[id]; young {
+		return true, true
+	}
 	_, old := k.old[id]
-	return young || old
+	return old, false
 }
 
 func (k *recentKeys) put(id string) {

@@ -124,7 +124,7 @@ func TestUnprovenLimit(t *testing.T) {
 	const source, other = "192.0.2.1:1000", "192.0.2.2:1000"
 	l.authentic(&kms.Caller{AccessKeyID: "AKIAGOOD"})
 	for range minBurst { // unsigned ones spend
-		if !l.allowUnproven(signedBy("", source)) {
+		if allowed, _ := l.allowUnproven(signedBy("", source)); !allowed {
 			t.Fatal("refused too early")
 		}
 	}
@@ -132,11 +132,11 @@ func TestUnprovenLimit(t *testing.T) {
 		"unsigned": signedBy("", source), "unknown key": signedBy("AKIAOTHER", source), "another port": signedBy("", "192.0.2.1:1"),
 		"long id": signedBy(fmt.Sprintf("%0200d", 0), source),
 	} {
-		if l.allowUnproven(r) {
+		if allowed, _ := l.allowUnproven(r); allowed {
 			t.Errorf("%s: allowed", name)
 		}
 	}
-	if !l.allowUnproven(signedBy("AKIAGOOD", source)) {
+	if allowed, _ := l.allowUnproven(signedBy("AKIAGOOD", source)); !allowed {
 		t.Error("a key that has signed good requests is locked out by its neighbours")
 	}
 	if l.allowUnsigned(signedBy("AKIAGOOD", source)) {
@@ -145,13 +145,13 @@ func TestUnprovenLimit(t *testing.T) {
 	if l.refused(signedBy("AKIAGOOD", source)) {
 		t.Error("a wrong signature under a good key is not bounded")
 	}
-	if !l.allowUnproven(signedBy("", other)) {
+	if allowed, _ := l.allowUnproven(signedBy("", other)); !allowed {
 		t.Error("another address")
 	}
 	c.at = c.at.Add(time.Second)
 	// Signed ones spend nothing before they turn out wrong.
 	for range 10 {
-		if !l.allowUnproven(signedBy("AKIAOTHER", source)) {
+		if allowed, _ := l.allowUnproven(signedBy("AKIAOTHER", source)); !allowed {
 			t.Fatal("a token was spent by a request that was not refused")
 		}
 	}
@@ -199,7 +199,16 @@ func TestLimitsAreBounded(t *testing.T) {
 	for i := range 10 * maxRecentKeys {
 		keys.put(fmt.Sprint(i))
 	}
-	if n := len(keys.young) + len(keys.old); n > 2*maxRecentKeys || !keys.has(fmt.Sprint(10*maxRecentKeys-1)) || keys.has("0") {
+	if n := len(keys.young) + len(keys.old); n > 2*maxRecentKeys {
 		t.Errorf("%d keys", n)
+	}
+	for id, want := range map[int][2]bool{10*maxRecentKeys - 1: {true, true}, 9*maxRecentKeys - 1: {true, false}, 0: {false, false}} {
+		if known, young := keys.has(fmt.Sprint(id)); [2]bool{known, young} != want {
+			t.Errorf("key %d: %v, %v, want %v", id, known, young, want)
+		}
+	}
+	keys.put(fmt.Sprint(9*maxRecentKeys - 1))
+	if _, young := keys.has(fmt.Sprint(9*maxRecentKeys - 1)); !young {
+		t.Error("an old key that has signed again is not young")
 	}
 }

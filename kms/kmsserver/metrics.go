@@ -3,9 +3,11 @@
 package kmsserver
 
 import (
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,8 +34,10 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	failures  *prometheus.CounterVec
 	throttled *prometheus.CounterVec
-	// answered has, by operation, the figures of requests without an error.
-	answered sync.Map // string → *answeredFigures
+	// answered has, by operation, the figures of requests without an error. It is
+	// replaced by a copy where one is added: there are as many as operations.
+	answered atomic.Pointer[map[string]*answeredFigures]
+	adding   sync.Mutex
 
 	storeSeconds  *prometheus.HistogramVec
 	storeFailures *prometheus.CounterVec
@@ -192,11 +196,20 @@ type answeredFigures struct {
 
 // answeredOf returns the figures of an operation that there is.
 func (m *Metrics) answeredOf(operation string) *answeredFigures {
-	if f, ok := m.answered.Load(operation); ok {
-		return f.(*answeredFigures)
+	if known := m.answered.Load(); known != nil {
+		if f := (*known)[operation]; f != nil {
+			return f
+		}
+	}
+	m.adding.Lock()
+	defer m.adding.Unlock()
+	all := map[string]*answeredFigures{}
+	if known := m.answered.Load(); known != nil {
+		all = maps.Clone(*known)
 	}
 	f := &answeredFigures{m.requests.WithLabelValues(operation, "OK", ""), m.durations.WithLabelValues(operation)}
-	m.answered.Store(operation, f)
+	all[operation] = f
+	m.answered.Store(&all)
 	return f
 }
 
