@@ -20,15 +20,16 @@ import (
 )
 
 // coseCheck returns the verification of the document's signature, its hash
-// included.
+// included. The key is that of a known chain.
 func coseCheck(document []byte) (func() error, error) {
 	s, err := readSignature(document)
 	if err != nil {
 		return nil, err
 	}
+	key := p384.NewKey(s.key)
 	return func() error {
 		digest := sha512.Sum384(s.signed)
-		if !p384.Fastest.Verify(s.key, digest[:], s.r, s.s) {
+		if !p384.Fastest.VerifyKey(key, digest[:], s.r, s.s) {
 			return errors.New("a good signature is refused")
 		}
 		return nil
