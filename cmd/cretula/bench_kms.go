@@ -21,6 +21,9 @@ type kmsBench struct {
 	keys int
 	// rounds is how often everything is measured, in turn.
 	rounds int
+	// fresh is after how many rounds the servers are started anew: where in the
+	// machine's memory a process comes to lie makes it some percent faster or slower.
+	fresh int
 	// plain and attested are the requests of one turn.
 	plain, attested int
 	// loop is how often a turn repeats what is measured without requests, short what
@@ -37,7 +40,7 @@ const benchConnections = 64
 
 func newBenchKMS(env *cli.Env) *cobra.Command {
 	var asJSON bool
-	b := kmsBench{rounds: 15, plain: 4096, attested: 1024, loop: 512, short: 8192}
+	b := kmsBench{rounds: 15, fresh: 3, plain: 4096, attested: 1024, loop: 512, short: 8192}
 	cmd := &cobra.Command{
 		Use:   "kms",
 		Short: "Measure what a Decrypt costs the key service, in its cryptography",
@@ -46,8 +49,8 @@ it for the process. Two servers run, as 'cretula kms serve' runs by default, one
 over a store with two keys, one over a store with many; both write every event to an
 audit log on disk before they answer. Requests are signed before they are sent, by
 this process, over 64 connections. Everything takes turns, so that another load on
-the machine burdens all alike; a figure is the median of the turns' ratios. What must
-hold:
+the machine burdens all alike, and the servers are started anew several times; a
+figure is the median of the turns' ratios. What must hold:
 
   a Decrypt, by a principal without a document, costs at most 2 times what a server
   costs that reads the request, verifies its signature and answers as many bytes;
@@ -132,6 +135,11 @@ func (b kmsBench) run(ctx context.Context, env *cli.Env) (*kmsBenchResult, error
 	small, large := kmsSamples{}, kmsSamples{}
 	for round := range b.rounds {
 		rig.progress("round %d of %d", round+1, b.rounds)
+		if round%b.fresh == 0 {
+			if err := rig.restart(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if err := rig.round(ctx, round, small, large); err != nil {
 			return nil, err
 		}

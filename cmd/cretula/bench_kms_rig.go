@@ -40,6 +40,12 @@ type benchRig struct {
 	large     *benchChild
 }
 
+// Folders of the rig, for the store with two keys and for that with many.
+const (
+	smallStore = "small"
+	largeStore = "large"
+)
+
 // benchService is what the coordinator knows of the service it has set up.
 type benchService struct {
 	reader, attested kms.Credentials
@@ -70,7 +76,7 @@ func newBenchRig(ctx context.Context, env *cli.Env, b kmsBench) (_ *benchRig, er
 	if r.dir, err = os.MkdirTemp("", "cretula-bench-"); err != nil {
 		return nil, err
 	}
-	small, large := filepath.Join(r.dir, "small"), filepath.Join(r.dir, "large")
+	small, large := filepath.Join(r.dir, smallStore), filepath.Join(r.dir, largeStore)
 	if err := r.setUp(ctx, small); err != nil {
 		return nil, err
 	}
@@ -81,21 +87,32 @@ func newBenchRig(ctx context.Context, env *cli.Env, b kmsBench) (_ *benchRig, er
 	if err := fillStore(ctx, large, r.service.keyARN, b.keys); err != nil {
 		return nil, err
 	}
-	if r.small, err = r.startChild(ctx, small); err != nil {
-		return nil, err
-	}
-	if r.large, err = r.startChild(ctx, large); err != nil {
-		return nil, err
-	}
 	return r, nil
 }
 
-func (r *benchRig) close() {
-	for _, c := range []*benchChild{r.small, r.large} {
-		if c != nil {
-			c.close()
+// restart starts the servers, those that run anew, and has them warm up.
+func (r *benchRig) restart(ctx context.Context) (err error) {
+	r.stop()
+	if r.small, err = r.startChild(ctx, filepath.Join(r.dir, smallStore)); err != nil {
+		return err
+	}
+	if r.large, err = r.startChild(ctx, filepath.Join(r.dir, largeStore)); err != nil {
+		return err
+	}
+	return r.round(ctx, 0, kmsSamples{}, kmsSamples{})
+}
+
+func (r *benchRig) stop() {
+	for _, c := range []**benchChild{&r.small, &r.large} {
+		if *c != nil {
+			(*c).close()
+			*c = nil
 		}
 	}
+}
+
+func (r *benchRig) close() {
+	r.stop()
 	if r.dir != "" {
 		os.RemoveAll(r.dir)
 	}
@@ -228,7 +245,7 @@ func (r *benchRig) checkAnswer(kind string, answer []byte) error {
 // recordsPerSync counts in the small store's audit log how many records were
 // made durable together: they have the same member "synced".
 func (r *benchRig) recordsPerSync() (float64, error) {
-	segments, err := filepath.Glob(filepath.Join(r.dir, "small", datadir.AuditDir, "0*.jsonl"))
+	segments, err := filepath.Glob(filepath.Join(r.dir, smallStore, datadir.AuditDir, "0*.jsonl"))
 	if err != nil {
 		return 0, err
 	}

@@ -28,7 +28,7 @@ func TestBenchKMS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", t.TempDir())
-	b := kmsBench{keys: 40, rounds: 2, plain: 3 * benchConnections, attested: benchConnections, loop: 4, short: 8, program: program}
+	b := kmsBench{keys: 40, rounds: 3, fresh: 2, plain: 3 * benchConnections, attested: benchConnections, loop: 4, short: 8, program: program}
 	var out bytes.Buffer
 	env := &cli.Env{Stdout: &out, Stderr: io.Discard}
 	r, err := b.run(t.Context(), env)
@@ -67,7 +67,7 @@ func TestBenchKMS(t *testing.T) {
 // leaves nothing behind.
 func TestBenchKMSFails(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	b := kmsBench{keys: 1, rounds: 1, plain: 1, attested: 1, loop: 1, program: "/nonexistent/cretula"}
+	b := kmsBench{keys: 1, rounds: 1, fresh: 1, plain: 1, attested: 1, loop: 1, program: "/nonexistent/cretula"}
 	if r, err := b.run(t.Context(), &cli.Env{Stderr: io.Discard}); err == nil || r != nil {
 		t.Errorf("%v, %v", r, err)
 	}
