@@ -50,7 +50,7 @@ over a store with two keys, one over a store with many; both write every event t
 audit log on disk before they answer. Requests are signed before they are sent, by
 this process, over 64 connections. Everything takes turns, so that another load on
 the machine burdens all alike, and the servers are started anew several times; a
-figure is the median of the turns' ratios. What must hold:
+figure is the median of the rounds' ratios. What must hold:
 
   a Decrypt, by a principal without a document, costs at most 2 times what a server
   costs that reads the request, verifies its signature and answers as many bytes;
@@ -101,7 +101,8 @@ const (
 )
 
 // benchTurns are the turns of a round. A processor's speed can change from one turn to
-// the next, which moves the short ones most: those come more often, in pairs.
+// the next, and the garbage collector falls into some of them: what is compared comes
+// several times, in turn.
 var benchTurns = slices.Concat(slices.Repeat([]string{benchSignature, benchDecrypt}, 3),
 	slices.Repeat([]string{benchAttested, benchCryptography}, 2), []string{benchSigV4, benchDecision})
 
@@ -123,7 +124,7 @@ type kmsBenchResult struct {
 	Targets        []benchTarget `json:"targets"`
 }
 
-// kmsSamples are the times of one store: by name, one for each turn.
+// kmsSamples are the times of one store: by name, one for each round.
 type kmsSamples map[string][]int64
 
 func (b kmsBench) run(ctx context.Context, env *cli.Env) (*kmsBenchResult, error) {
@@ -169,7 +170,7 @@ func median[T int64 | float64](values []T) T {
 	return values[len(values)/2]
 }
 
-// medianRatio is the median of the turns' ratios.
+// medianRatio is the median of the rounds' ratios.
 func medianRatio(a, b []int64) float64 {
 	ratios := make([]float64, len(a))
 	for i := range a {

@@ -160,7 +160,7 @@ func (r *benchRig) documents(n int) ([][]byte, error) {
 	return out, nil
 }
 
-// round measures everything once over each store.
+// round measures everything over each store. A sample is the mean of the round's turns.
 func (r *benchRig) round(ctx context.Context, round int, small, large kmsSamples) error {
 	documents, err := r.documents(r.bench.attested)
 	if err != nil {
@@ -178,15 +178,23 @@ func (r *benchRig) round(ctx context.Context, round int, small, large kmsSamples
 	turns := []struct {
 		child   *benchChild
 		samples kmsSamples
-	}{{r.small, small}, {r.large, large}}
+		sums    map[string]int64
+	}{{r.small, small, map[string]int64{}}, {r.large, large, map[string]int64{}}}
+	times := map[string]int64{}
 	for _, kind := range benchTurns {
+		times[kind]++
 		for i := range turns {
 			t := turns[(i+round)%len(turns)]
 			cpu, err := r.turn(t.child, kind, requests[kind])
 			if err != nil {
 				return fmt.Errorf("%s: %w", kind, err)
 			}
-			t.samples[kind] = append(t.samples[kind], cpu)
+			t.sums[kind] += cpu
+		}
+	}
+	for _, t := range turns {
+		for kind, sum := range t.sums {
+			t.samples[kind] = append(t.samples[kind], sum/times[kind])
 		}
 	}
 	return nil
