@@ -82,7 +82,8 @@ func (l *Ledger) instant() instant { return instant(l.now().Sub(l.opened)) }
 // [keystore.ErrUnavailable] too if the store takes longer than Recent.
 //
 // fn may be called more than once, and must begin anew each time. What it returns
-// for a call that could not be served from memory is passed over.
+// for a call that could not be served from memory is passed over. ctx counts only once
+// the store is asked.
 func (l *Ledger) ViewRecent(ctx context.Context, fn func(*Tx) error) error {
 	return l.ReadRecent(ctx, reading(fn))
 }
@@ -98,14 +99,14 @@ func (fn reading) Read(tx *Tx) error { return fn(tx) }
 // ReadRecent is [Ledger.ViewRecent] for a Reader, of whom nothing is copied for the
 // transaction.
 func (l *Ledger) ReadRecent(ctx context.Context, r Reader) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	if err := l.RolledBack(); err != nil {
 		return err
 	}
 	recent, err := l.tryMemory(r)
 	if recent {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	// The first transaction may have waited for a connection, or read parts of the
