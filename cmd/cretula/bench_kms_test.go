@@ -96,8 +96,8 @@ func TestJudgeKMS(t *testing.T) {
 		small, large kmsSamples
 		met          bool
 	}{
-		{"within", round(100, 200, 1400, 1000, 20, 30), round(100, 220, 1540, 1000, 20, 33), true},
-		{"beyond", round(100, 201, 1401, 1000, 20, 31), round(100, 222, 1542, 1000, 20, 35), false},
+		{"within", round(100, 200, 1400, 1000, 20, 30), round(110, 220, 1540, 1100, 22, 33), true},
+		{"beyond", round(100, 200, 1400, 1000, 20, 30), round(110, 222, 1542, 1100, 22, 34), false},
 	} {
 		var r kmsBenchResult
 		r.judge(test.small, test.large)
