@@ -54,7 +54,8 @@ figure is the median of the rounds' ratios, of both servers where it is not abou
 the difference between them. It takes about two minutes. What must hold:
 
   a Decrypt, by a principal without a document, costs at most 2 times what a server
-  costs that reads the request, verifies its signature and answers as many bytes;
+  costs that reads the request, verifies its signature and answers as many bytes,
+  with the same head;
 
   a Decrypt with an attestation document of its own, the chain of certificates being
   known, costs at most 1.4 times its cryptography: verification of the signature of

@@ -12,9 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cretula/cretula/attestation/issuer"
@@ -36,6 +39,7 @@ type benchRig struct {
 	enclave   *rsa.PrivateKey
 	registers pcr.Set
 	secret    []byte // what is decrypted
+	shape     string // of the answers without a document
 	small     *benchChild
 	large     *benchChild
 }
@@ -228,13 +232,31 @@ func (r *benchRig) turn(c *benchChild, kind string, requests [][]byte) (int64, e
 	return (after - before) / int64(len(requests)), r.checkAnswer(kind, answer)
 }
 
+// shape is what answers that are compared have in common: the names of their headers and
+// the lengths of all values, and how long the body is.
+func (a benchAnswer) shape() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(a.header)) {
+		fmt.Fprintf(&b, "%s: %d, ", name, len(strings.Join(a.header[name], ", ")))
+	}
+	fmt.Fprintf(&b, "body: %d", len(a.body))
+	return b.String()
+}
+
 // checkAnswer looks whether the server did what is being measured.
-func (r *benchRig) checkAnswer(kind string, answer []byte) error {
+func (r *benchRig) checkAnswer(kind string, answer benchAnswer) error {
+	if kind != benchAttested {
+		if shape := answer.shape(); r.shape == "" {
+			r.shape = shape
+		} else if r.shape != shape {
+			return fmt.Errorf("answers with %s are compared with others of %s", shape, r.shape)
+		}
+	}
 	var out struct{ Plaintext, CiphertextForRecipient []byte }
 	if kind == benchSignature {
 		return nil
 	}
-	if err := json.Unmarshal(answer, &out); err != nil {
+	if err := json.Unmarshal(answer.body, &out); err != nil {
 		return err
 	}
 	if kind == benchAttested {

@@ -45,24 +45,30 @@ func (s *benchSender) close() {
 	}
 }
 
-// send sends each request once, on all connections at a time, and returns the
-// body of the first answer. Every answer must be one of success.
-func (s *benchSender) send(requests [][]byte) ([]byte, error) {
+// A benchAnswer is one of success.
+type benchAnswer struct {
+	header http.Header
+	body   []byte
+}
+
+// send sends each request once, on all connections at a time, and returns the first
+// answer. Every answer must be one of success.
+func (s *benchSender) send(requests [][]byte) (benchAnswer, error) {
 	deadline := time.Now().Add(benchPatience)
 	var wg sync.WaitGroup
 	failures := make([]error, len(s.connections))
-	var first []byte
+	var first benchAnswer
 	for i, c := range s.connections {
 		wg.Go(func() {
 			c.SetDeadline(deadline)
 			for n := i; n < len(requests); n += len(s.connections) {
-				body, err := exchange(c, s.readers[i], requests[n])
+				answer, err := exchange(c, s.readers[i], requests[n])
 				if err != nil {
 					failures[i] = err
 					return
 				}
 				if n == 0 {
-					first = body
+					first = answer
 				}
 			}
 		})
@@ -71,17 +77,17 @@ func (s *benchSender) send(requests [][]byte) ([]byte, error) {
 	return first, errors.Join(failures...)
 }
 
-func exchange(c net.Conn, r *bufio.Reader, request []byte) ([]byte, error) {
+func exchange(c net.Conn, r *bufio.Reader, request []byte) (benchAnswer, error) {
 	if _, err := c.Write(request); err != nil {
-		return nil, err
+		return benchAnswer{}, err
 	}
 	response, err := http.ReadResponse(r, nil)
 	if err != nil {
-		return nil, err
+		return benchAnswer{}, err
 	}
 	body, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = fmt.Errorf("the server answered %s: %.300s", response.Status, body)
 	}
-	return body, err
+	return benchAnswer{response.Header, body}, err
 }

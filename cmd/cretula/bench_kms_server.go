@@ -28,6 +28,7 @@ import (
 	"github.com/cretula/cretula/internal/kmsconfig"
 	"github.com/cretula/cretula/internal/kmsserve"
 	"github.com/cretula/cretula/internal/sigv4"
+	"github.com/cretula/cretula/kms/kmsapi"
 	"github.com/cretula/cretula/kms/kmsserver"
 	"github.com/cretula/cretula/kms/rootkey"
 	"github.com/cretula/cretula/pcr"
@@ -162,6 +163,9 @@ func (j *benchJob) service(ctx context.Context, serving *sync.WaitGroup) (addres
 	return address, failed, nil
 }
 
+// benchRequestID stands for the id of a request.
+const benchRequestID = "00000000-0000-4000-8000-000000000000"
+
 // verifier knows the access keys by heart.
 func (j *benchJob) verifier(now func() time.Time) (*sigv4.Verifier[struct{}], error) {
 	return sigv4.New(sigv4.Options[struct{}]{
@@ -176,7 +180,8 @@ func (j *benchJob) verifier(now func() time.Time) (*sigv4.Verifier[struct{}], er
 	})
 }
 
-// signatureOnly is the server that others are compared with.
+// signatureOnly is the server that others are compared with. It answers with as many
+// bytes, those of the head included: the rest of HTTP is not what is compared.
 func (j *benchJob) signatureOnly() (http.Handler, error) {
 	verifier, err := j.verifier(nil)
 	if err != nil {
@@ -193,8 +198,10 @@ func (j *benchJob) signatureOnly() (http.Handler, error) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.Header().Set("X-Amzn-Requestid", benchRequestID)
+		w.Header().Set("Content-Type", kmsapi.ContentType)
 		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		w.Header().Set("Cache-Control", "no-store")
 		w.Write(answer)
 	}), nil
 }
